@@ -1,0 +1,14 @@
+/* The commands of the `weft` program: one line each; a command is one file. They return the exit status. */
+#ifndef WEFT_COMMANDS_H
+#define WEFT_COMMANDS_H
+
+/* C(name, summary) */
+#define WEFT_COMMANDS(C) \
+    C(bench, "times models and operations on this machine") \
+    C(kernels, "lists operations, back ends and number types")
+
+#define C(name, summary) int command_##name(int argc, char **argv);
+WEFT_COMMANDS(C)
+#undef C
+
+#endif

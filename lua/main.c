@@ -1,0 +1,33 @@
+/* The `weft` program: finds the command and hands over. */
+#include <stdio.h>
+#include <string.h>
+#include "lua/cli.h"
+#include "lua/commands.h"
+
+static const struct { const char *name, *summary; int (*run)(int argc, char **argv); } commands[] = {
+#define C(name, summary) { #name, summary, command_##name },
+    WEFT_COMMANDS(C)
+#undef C
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static int help(FILE *out, int status) {
+    fputs("Weft: a node-graph runtime for diffusion models.\n\nUsage: weft COMMAND …\n\nCommands:\n", out);
+    for (int i = 0; i < COMMANDS; i++) fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fputs("\n`weft COMMAND --help` tells more.\n", out);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) return help(stderr, 1);
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) return help(stdout, 0);
+    if (!strcmp(argv[1], "--version")) { puts("weft " WEFT_VERSION); return 0; }
+    const char *names[COMMANDS];
+    for (int i = 0; i < COMMANDS; i++) {
+        names[i] = commands[i].name;
+        if (!strcmp(argv[1], names[i])) return commands[i].run(argc - 2, argv + 2);
+    }
+    const char *near = cli_nearest(argv[1], names, COMMANDS);
+    fprintf(stderr, "weft: there is no command \"%s\"%s%s%s\nSee: weft --help\n", argv[1], near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return 1;
+}

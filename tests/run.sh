@@ -1,0 +1,14 @@
+#!/bin/sh
+# Sets Weft up from nothing and runs all of its tests: the release build, then the same tests once more under AddressSanitizer and
+# UndefinedBehaviorSanitizer (skipped by WEFT_TEST_SANITIZE=0).
+set -eu
+top=$(cd "$(dirname "$0")/.." && pwd)
+
+sh "$top/examples/setup.sh" "$top/build-test" -DCMAKE_BUILD_TYPE=Release -DWEFT_WERROR=ON -DWEFT_TESTS=ON
+if [ "${WEFT_TEST_SANITIZE:-1}" != 0 ]; then
+    sh "$top/examples/setup.sh" "$top/build-sanitize" -DCMAKE_BUILD_TYPE=Release -DWEFT_WERROR=ON -DWEFT_SANITIZE=ON -DWEFT_TESTS=ON
+    echo "== under AddressSanitizer and UndefinedBehaviorSanitizer"
+    (cd "$top/build-sanitize" && ctest --output-on-failure)
+fi
+echo "== release"
+cd "$top/build-test" && ctest --output-on-failure
