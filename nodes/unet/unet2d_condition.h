@@ -14,6 +14,7 @@ extern "C" {
 #endif
 
 #define WEFT_UNET_MAX_BLOCKS 8
+#define WEFT_UNET_MAX_LAYERS 16
 
 typedef enum weft_unet_mid {
     WEFT_UNET_MID_CROSS_ATTENTION,      /* "UNetMidBlock2DCrossAttn": resnet, (transformer, resnet) */
@@ -27,13 +28,13 @@ typedef struct weft_unet_config {
     int in_channels, out_channels;
     int blocks;                                         /* resolutions, 1…WEFT_UNET_MAX_BLOCKS */
     int channels[WEFT_UNET_MAX_BLOCKS];                 /* block_out_channels */
-    int layers[WEFT_UNET_MAX_BLOCKS];                   /* layers_per_block; the way up has one more */
+    int layers[WEFT_UNET_MAX_BLOCKS];                   /* layers_per_block, 1…WEFT_UNET_MAX_LAYERS; the way up has one more */
     bool down_attention[WEFT_UNET_MAX_BLOCKS];          /* CrossAttnDownBlock2D, otherwise DownBlock2D */
     bool up_attention[WEFT_UNET_MAX_BLOCKS];            /* in the order of up_block_types: the smallest resolution first */
     weft_unet_mid mid;
-    int heads[WEFT_UNET_MAX_BLOCKS];                    /* attention_head_dim, which means the number of heads */
-    int depth[WEFT_UNET_MAX_BLOCKS];                    /* transformer_layers_per_block */
-    int context[WEFT_UNET_MAX_BLOCKS];                  /* cross_attention_dim */
+    int heads[WEFT_UNET_MAX_BLOCKS];                    /* attention_head_dim, which means the number of heads; read where there is attention */
+    int depth[WEFT_UNET_MAX_BLOCKS];                    /* transformer_layers_per_block; read where there is attention */
+    int context;                                        /* cross_attention_dim */
     bool linear_projection;                             /* use_linear_projection */
     int norm_groups;
     double norm_eps;
