@@ -1,0 +1,253 @@
+/* `weft bench`: times models and operations, so that anyone can check what docs/performance.md says.
+ *
+ * A benchmark has one warm-up (weights are packed, memory is found) and then as many timed runs as asked; the median counts. Models
+ * have Stable Diffusion 1.5's shapes and weights made from a seed. "gflops" counts multiplications and additions of the plain
+ * algorithm (a Winograd convolution can so pass the machine's peak); "peak_bytes" is the most that tensors, packed weights and
+ * scratch held; "peak_resident_bytes" is the process's, by the system's account.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include "lua/cli.h"
+#include "lua/commands.h"
+#include "nodes/text/clip_text.h"
+#include "nodes/unet/unet2d_condition.h"
+#include "nodes/vae/autoencoder_kl.h"
+#include "runtime/params.h"
+
+typedef struct bench_options {
+    int threads, runs, precision, dtype, batch, size;
+    bool json;
+    const char *device;
+} bench_options;
+
+/* What a benchmark holds between runs. */
+typedef struct bench_state {
+    const bench_options *o;
+    weft_rng *rng;
+    weft_tree *tree;
+    weft_tensor *in[6];
+    const struct op_case *op;
+} bench_state;
+
+typedef struct bench {
+    const char *name, *summary;
+    void (*setup)(weft_ctx *c, bench_state *s);
+    void (*run)(weft_ctx *c, bench_state *s);
+} bench;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static weft_tensor *noise(weft_ctx *c, bench_state *s, int rank, const int64_t *shape) {
+    return weft_ref(weft_randn(c, s->rng, WEFT_F32, rank, shape));
+}
+
+static void make_tree(weft_ctx *c, bench_state *s, const char *name, weft_walk_fn *walk, const void *config) {
+    static const weft_dtype types[] = { WEFT_F32, WEFT_F16, WEFT_BF16 };
+    s->tree = weft_tree_new(c, name);
+    if (!s->tree) return;
+    weft_tree_make(s->tree, types[s->o->dtype], 0);
+    weft_tree_set_frozen(s->tree, true);
+    if (weft_tree_check(c, s->tree, walk, (void *)config, false)) return;
+}
+
+/* ---- models --------------------------------------------------------------------------------------------- */
+
+static void unet_setup(weft_ctx *c, bench_state *s) {
+    int64_t n = s->o->batch ? s->o->batch : 2, side = s->o->size ? s->o->size / 8 : 64;
+    make_tree(c, s, "unet", weft_unet_walk, &weft_unet_sd15);
+    s->in[0] = noise(c, s, WEFT_SHAPE(n, side, side, 4));
+    s->in[1] = weft_ref(weft_full(c, WEFT_F32, WEFT_SHAPE(n), 500));
+    s->in[2] = noise(c, s, WEFT_SHAPE(n, 77, 768));
+}
+
+static void unet_run(weft_ctx *c, bench_state *s) {
+    weft_unet2d_condition(c, weft_root(s->tree), &weft_unet_sd15,
+                          &(weft_unet_inputs){ .sample = s->in[0], .timesteps = s->in[1], .context = s->in[2] });
+}
+
+static void text_setup(weft_ctx *c, bench_state *s) {
+    int64_t n = s->o->batch ? s->o->batch : 2;
+    make_tree(c, s, "text_encoder", weft_clip_text_walk, &weft_clip_text_l14);
+    s->in[0] = weft_ref(weft_randint(c, s->rng, 0, 49000, WEFT_SHAPE(n, 77)));
+}
+
+static void text_run(weft_ctx *c, bench_state *s) {
+    weft_clip_text(c, weft_root(s->tree), &weft_clip_text_l14, s->in[0]);
+}
+
+static void decode_setup(weft_ctx *c, bench_state *s) {
+    int64_t n = s->o->batch ? s->o->batch : 1, side = s->o->size ? s->o->size / 8 : 64;
+    make_tree(c, s, "vae", weft_vae_walk_decoder, &weft_vae_sd);
+    s->in[0] = noise(c, s, WEFT_SHAPE(n, side, side, 4));
+}
+
+static void decode_run(weft_ctx *c, bench_state *s) { weft_vae_decode(c, weft_root(s->tree), &weft_vae_sd, s->in[0]); }
+
+static void encode_setup(weft_ctx *c, bench_state *s) {
+    int64_t n = s->o->batch ? s->o->batch : 1, side = s->o->size ? s->o->size : 512;
+    make_tree(c, s, "vae", weft_vae_walk_encoder, &weft_vae_sd);
+    s->in[0] = noise(c, s, WEFT_SHAPE(n, side, side, 3));
+}
+
+static void encode_run(weft_ctx *c, bench_state *s) { weft_vae_encode(c, weft_root(s->tree), &weft_vae_sd, s->in[0]); }
+
+/* ---- operations: the shapes that an SD 1.5 UNet and its decoder spend their time in -------------------------------------- */
+
+typedef struct op_case { int64_t a, b, c, d, e; } op_case;
+
+static void gemm_setup(weft_ctx *c, bench_state *s) {       /* rows, inputs, outputs */
+    s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b));
+    s->in[1] = noise(c, s, WEFT_SHAPE(s->op->c, s->op->b));
+}
+static void gemm_run(weft_ctx *c, bench_state *s) { weft_linear(c, s->in[0], s->in[1], NULL, WEFT_ACT_NONE, NULL); }
+
+static void conv_setup(weft_ctx *c, bench_state *s) {       /* images, side, inputs, outputs */
+    s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->b, s->op->c));
+    s->in[1] = noise(c, s, WEFT_SHAPE(s->op->d, s->op->c, 3, 3));
+}
+static void conv_run(weft_ctx *c, bench_state *s) { weft_conv2d(c, s->in[0], s->in[1], NULL, WEFT_CONV_SAME(3), NULL, NULL); }
+
+static void attention_setup(weft_ctx *c, bench_state *s) {  /* images, queries, keys, heads, width */
+    s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->d, s->op->e));
+    s->in[1] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->c, s->op->d, s->op->e));
+    s->in[2] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->c, s->op->d, s->op->e));
+}
+static void attention_run(weft_ctx *c, bench_state *s) { weft_attention(c, s->in[0], s->in[1], s->in[2], 0, false); }
+
+static void norm_setup(weft_ctx *c, bench_state *s) {       /* images, side, channels */
+    s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->b, s->op->c));
+    s->in[1] = noise(c, s, WEFT_SHAPE(s->op->c));
+    s->in[2] = noise(c, s, WEFT_SHAPE(s->op->c));
+}
+static void norm_run(weft_ctx *c, bench_state *s) { weft_group_norm(c, s->in[0], 32, 1e-5, s->in[1], s->in[2], WEFT_ACT_SILU); }
+
+static const op_case gemm_cases[] = { { 8192, 320, 320, 0, 0 }, { 8192, 320, 2560, 0, 0 }, { 8192, 1280, 320, 0, 0 }, { 2048, 640, 5120, 0, 0 },
+                                      { 512, 1280, 10240, 0, 0 }, { 154, 768, 768, 0, 0 }, { 2048, 2048, 2048, 0, 0 }, { 0 } };
+static const op_case conv_cases[] = { { 2, 64, 320, 320, 0 }, { 2, 32, 640, 640, 0 }, { 2, 16, 1280, 1280, 0 }, { 2, 8, 1280, 1280, 0 }, { 2, 16, 2560, 1280, 0 },
+                                      { 2, 64, 960, 320, 0 }, { 1, 64, 512, 512, 0 }, { 1, 128, 512, 512, 0 }, { 1, 256, 256, 256, 0 }, { 1, 512, 128, 128, 0 }, { 0 } };
+static const op_case attention_cases[] = { { 2, 4096, 4096, 8, 40 }, { 2, 1024, 1024, 8, 80 }, { 2, 256, 256, 8, 160 }, { 2, 64, 64, 8, 160 }, { 2, 4096, 77, 8, 40 },
+                                           { 1, 4096, 4096, 1, 512 }, { 0 } };
+static const op_case norm_cases[] = { { 2, 64, 320, 0, 0 }, { 2, 32, 640, 0, 0 }, { 1, 512, 128, 0, 0 }, { 0 } };
+
+static const bench benches[] = {
+    { "sd15-unet", "one UNet evaluation, batch 2, 64×64 latents, 77 tokens", unet_setup, unet_run },
+    { "sd15-text", "the text encoder, batch 2, 77 tokens", text_setup, text_run },
+    { "vae-decode", "latent 64×64 to picture 512×512", decode_setup, decode_run },
+    { "vae-encode", "picture 512×512 to latent 64×64", encode_setup, encode_run },
+    { "gemm", "linear layers: rows, inputs, outputs", gemm_setup, gemm_run },
+    { "conv", "3×3 convolutions: images, side, inputs, outputs", conv_setup, conv_run },
+    { "attention", "attention: images, queries, keys, heads, width", attention_setup, attention_run },
+    { "norm", "GroupNorm + SiLU: images, side, channels", norm_setup, norm_run },
+};
+enum { BENCHES = sizeof benches / sizeof benches[0], FIRST_OP = 4 };
+static const op_case *const op_cases[BENCHES] = { NULL, NULL, NULL, NULL, gemm_cases, conv_cases, attention_cases, norm_cases };
+
+/* ---- running -------------------------------------------------------------------------------------------- */
+
+static int by_size(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
+
+static void print_result(const bench *b, const bench_state *s, double seconds, double flops, size_t peak, bool first) {
+    char shape[96] = "";
+    if (s->op) {
+        const int64_t v[] = { s->op->a, s->op->b, s->op->c, s->op->d, s->op->e };
+        for (int i = 0; i < 5 && v[i]; i++) snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%lld", i ? "," : "", (long long)v[i]);
+    }
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    if (s->o->json)
+        printf("%s  {\"name\": \"%s\", \"shape\": [%s], \"seconds\": %.6g, \"gflops\": %.6g, \"peak_bytes\": %zu, \"peak_resident_bytes\": %zu}",
+               first ? "" : ",\n", b->name, shape, seconds, flops / seconds / 1e9, peak, (size_t)usage.ru_maxrss * 1024);
+    else
+        printf("%-11s %-24s %10.3f ms %9.1f GFLOP/s %9.1f MiB\n", b->name, shape, seconds * 1e3, flops / seconds / 1e9, (double)peak / 0x1p20);
+    fflush(stdout);
+}
+
+/* One benchmark on one shape in a context of its own. */
+static int measure(const bench *b, const op_case *op, const bench_options *o, bool first) {
+    weft_ctx *c = weft_ctx_new(&(weft_options){ .device = o->device, .threads = o->threads, .precision = (weft_precision)o->precision });
+    if (!c) { fputs("weft bench: out of memory\n", stderr); return 1; }
+    bench_state s = { .o = o, .op = op };
+    double *seconds = calloc((size_t)o->runs, sizeof *seconds), flops = 0;
+    weft_scope scope = weft_scope_named(c, b->name);
+    s.rng = weft_rng_new(c, WEFT_RNG_CPU, 0);
+    if (!seconds) weft_fail(c, WEFT_E_MEMORY, "out of memory");
+    if (weft_ok(c)) b->setup(c, &s);
+    for (int i = -1; i < o->runs && weft_ok(c); i++) {
+        if (i == 0) weft_memory_reset_peak(c);
+        weft_scope run = weft_scope_named(c, b->name);
+        double before = weft_flops(c), start = now();
+        b->run(c, &s);
+        if (i >= 0) seconds[i] = now() - start;
+        flops = weft_flops(c) - before;
+        weft_scope_end(c, run, NULL);
+    }
+    int status = weft_ok(c) ? 0 : 1;
+    if (status) fprintf(stderr, "weft bench: %s\n", weft_message(c));
+    else {
+        qsort(seconds, (size_t)o->runs, sizeof *seconds, by_size);
+        double median = o->runs % 2 ? seconds[o->runs / 2] : (seconds[o->runs / 2 - 1] + seconds[o->runs / 2]) / 2;
+        print_result(b, &s, median, flops, weft_memory_peak(c), first);
+    }
+    weft_scope_end(c, scope, NULL);
+    for (int i = 0; i < 6; i++) weft_unref(s.in[i]);
+    weft_tree_free(s.tree);
+    weft_rng_free(s.rng);
+    free(seconds);
+    weft_ctx_free(c);
+    return status;
+}
+
+static int run_named(const char *name, const bench_options *o, bool *first) {
+    for (int i = 0; i < BENCHES; i++) {
+        if (strcmp(benches[i].name, name)) continue;
+        if (!op_cases[i]) {
+            int status = measure(&benches[i], NULL, o, *first);
+            *first = false;
+            return status;
+        }
+        for (const op_case *op = op_cases[i]; op->a; op++) {
+            if (measure(&benches[i], op, o, *first)) return 1;
+            *first = false;
+        }
+        return 0;
+    }
+    const char *names[BENCHES], *near;
+    for (int i = 0; i < BENCHES; i++) names[i] = benches[i].name;
+    near = cli_nearest(name, names, BENCHES);
+    fprintf(stderr, "weft bench: there is no benchmark \"%s\"%s%s%s\nSee: weft bench --help\n", name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return 1;
+}
+
+int command_bench(int argc, char **argv) {
+    static const char *const precisions[] = { "fast", "exact", NULL }, *const types[] = { "f32", "f16", "bf16", NULL };
+    bench_options o = { .runs = 3, .device = "cpu" };
+    const cli_option options[] = {
+        { "threads", CLI_INT, &o.threads, "N", "threads (default: one for each core)", 1, 1024, NULL },
+        { "runs", CLI_INT, &o.runs, "N", "timed runs after one warm-up; the median counts (default 3)", 1, 1000, NULL },
+        { "precision", CLI_CHOICE, &o.precision, "P", "fast (default) or exact", 0, 0, precisions },
+        { "dtype", CLI_CHOICE, &o.dtype, "T", "type of the models' weights: f32 (default), f16, bf16", 0, 0, types },
+        { "batch", CLI_INT, &o.batch, "N", "pictures at once, for models", 1, 64, NULL },
+        { "size", CLI_INT, &o.size, "N", "the picture's side in pixels, for models (default 512)", 8, 8192, NULL },
+        { "device", CLI_TEXT, &o.device, "NAME", "cpu (default) or reference", 0, 0, NULL },
+        { "json", CLI_FLAG, &o.json, NULL, "print JSON: seconds, gflops, peak_bytes, peak_resident_bytes", 0, 0, NULL },
+        { 0 } };
+    char details[1024] = "Benchmarks (default: all):";
+    for (int i = 0; i < BENCHES; i++)
+        snprintf(details + strlen(details), sizeof details - strlen(details), "\n  %-12s %s", benches[i].name, benches[i].summary);
+    const cli_command command = { "bench", "[NAME …] [--threads N] [--json]", "Times models and operations on this machine.", details, options, 0, -1 };
+    int count, parsed = cli_parse(&command, argc, argv, &count), status = 0;
+    if (parsed != CLI_RUN) return parsed == CLI_HELP ? 0 : 1;
+    bool first = true;
+    if (o.json) puts("[");
+    for (int i = 0; i < count && !status; i++) status = run_named(argv[i], &o, &first);
+    for (int i = 0; i < BENCHES && !count && !status; i++) status = run_named(benches[i].name, &o, &first);
+    if (o.json) puts(first ? "]" : "\n]");
+    return status;
+}
