@@ -28,6 +28,12 @@
 #define ISA_NAME(name) WEFT_GLUE(name, WEFT_ISA)
 
 #define INLINE static inline __attribute__((always_inline, unused))
+/* Before a loop of few, constant rounds over accumulators: without it they go through memory. */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 
@@ -38,7 +44,7 @@ typedef float vf_unaligned __attribute__((vector_size(VL * 4), aligned(4), may_a
 
 INLINE vf vf_load(const float *p) { return *(const vf_unaligned *)p; }
 INLINE void vf_store(float *p, vf v) { *(vf_unaligned *)p = v; }
-INLINE vf vf_set(float x) { return (vf){ 0 } + x; }
+INLINE vf vf_set(float x) { return x - (vf){ 0 }; }      /* not 0 + x: that is an addition, −0 + 0 being 0 */
 
 /* The first n < VL floats, zeros behind; and the other way. */
 INLINE vf vf_load_n(const float *p, int64_t n) {
