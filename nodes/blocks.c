@@ -1,5 +1,5 @@
-/* See blocks.h. Scopes inside the blocks are placed so that the large activations live no longer than they must: at the full
- * resolution of an autoencoder one is 134 MB. */
+/* See blocks.h. Scopes inside the blocks are placed so that the large activations live no longer than they must: at the
+ * full resolution of an autoencoder one is 134 MB. */
 #include "nodes/blocks.h"
 
 weft_chain weft_chain_begin(weft_ctx *c, int steps) {
@@ -18,7 +18,8 @@ weft_tensor *weft_chain_next(weft_ctx *c, weft_chain *chain, weft_tensor *x) {
 }
 
 /* SiLU(norm2(conv1(SiLU(norm1(x))) + time)): the inner half of a resnet block, of which one tensor remains. */
-static weft_tensor *resnet_inner(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, weft_norm norm, weft_tensor *temb) {
+static weft_tensor *resnet_inner(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, weft_norm norm,
+                                 weft_tensor *temb) {
     weft_chain chain = weft_chain_begin(c, 3);
     weft_tensor *h = weft_chain_next(c, &chain, weft_block_norm_silu(c, weft_sub(p, "norm1"), x, norm));
     weft_tensor *time = temb ? weft_nn_linear(c, weft_sub(p, "time_emb_proj"), temb, out, true) : NULL;
@@ -27,11 +28,13 @@ static weft_tensor *resnet_inner(weft_ctx *c, weft_params p, weft_tensor *x, int
     return weft_chain_next(c, &chain, weft_block_norm_silu(c, weft_sub(p, "norm2"), h, norm));
 }
 
-weft_tensor *weft_block_resnet(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, weft_norm norm, weft_tensor *temb) {
+weft_tensor *weft_block_resnet(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, weft_norm norm,
+                               weft_tensor *temb) {
     weft_scope s = weft_scope_begin(c, p);
     weft_tensor *h = resnet_inner(c, p, x, out, norm, temb);
     if (weft_dim(x, -1) != out) x = weft_block_conv(c, weft_sub(p, "conv_shortcut"), x, out, 1);
-    return weft_scope_end(c, s, weft_nn_conv2d_add(c, weft_sub(p, "conv2"), h, out, 3, WEFT_CONV_SAME(3), NULL, x));
+    h = weft_nn_conv2d_add(c, weft_sub(p, "conv2"), h, out, 3, WEFT_CONV_SAME(3), NULL, x);
+    return weft_scope_end(c, s, h);
 }
 
 /* (N,T,C) → (N,T,heads,C/heads), a view. */
@@ -39,17 +42,21 @@ static weft_tensor *split_heads(weft_ctx *c, weft_tensor *x, int heads) {
     return weft_reshape(c, x, WEFT_SHAPE(weft_dim(x, 0), weft_dim(x, 1), heads, weft_dim(x, 2) / heads));
 }
 
-weft_tensor *weft_block_attention(weft_ctx *c, weft_params p, weft_tensor *x, weft_tensor *context, int heads, bool bias, weft_tensor *residual) {
+weft_tensor *weft_block_attention(weft_ctx *c, weft_params p, weft_tensor *x, weft_tensor *context, int heads,
+                                  bool bias, weft_tensor *residual) {
     weft_scope s = weft_scope_begin(c, p);
     int64_t width = weft_dim(x, -1);
     weft_scope inner = weft_scope_begin(c, (weft_params){ 0 });
     weft_tensor *q = weft_nn_linear(c, weft_sub(p, "to_q"), x, width, bias);
     weft_tensor *k = weft_nn_linear(c, weft_sub(p, "to_k"), context, width, bias);
     weft_tensor *v = weft_nn_linear(c, weft_sub(p, "to_v"), context, width, bias);
-    weft_tensor *o = weft_attention(c, split_heads(c, q, heads), split_heads(c, k, heads), split_heads(c, v, heads), 0, false);
-    o = weft_scope_end(c, inner, o);
+    q = split_heads(c, q, heads);
+    k = split_heads(c, k, heads);
+    v = split_heads(c, v, heads);
+    weft_tensor *o = weft_scope_end(c, inner, weft_attention(c, q, k, v, 0, false));
     o = weft_reshape(c, o, WEFT_SHAPE(weft_dim(x, 0), weft_dim(x, 1), width));
-    return weft_scope_end(c, s, weft_nn_linear_act(c, weft_sub(p, "to_out.0"), o, width, true, WEFT_ACT_NONE, residual));
+    o = weft_nn_linear_act(c, weft_sub(p, "to_out.0"), o, width, true, WEFT_ACT_NONE, residual);
+    return weft_scope_end(c, s, o);
 }
 
 weft_tensor *weft_block_pixel_attention(weft_ctx *c, weft_params p, weft_tensor *x, int heads, weft_norm norm) {
@@ -73,8 +80,10 @@ weft_tensor *weft_block_upsample(weft_ctx *c, weft_params p, weft_tensor *x, int
     return weft_scope_end(c, s, weft_block_conv(c, weft_sub(p, "conv"), x, out, 3));
 }
 
-weft_tensor *weft_block_embedding_mlp(weft_ctx *c, weft_params p, weft_tensor *x, int64_t width, weft_tensor *residual) {
+weft_tensor *weft_block_embedding_mlp(weft_ctx *c, weft_params p, weft_tensor *x, int64_t width,
+                                      weft_tensor *residual) {
     weft_scope s = weft_scope_begin(c, p);
     x = weft_nn_linear_act(c, weft_sub(p, "linear_1"), x, width, true, WEFT_ACT_SILU, NULL);
-    return weft_scope_end(c, s, weft_nn_linear_act(c, weft_sub(p, "linear_2"), x, width, true, WEFT_ACT_NONE, residual));
+    x = weft_nn_linear_act(c, weft_sub(p, "linear_2"), x, width, true, WEFT_ACT_NONE, residual);
+    return weft_scope_end(c, s, x);
 }

@@ -19,7 +19,8 @@ static weft_tensor *feed_forward(weft_ctx *c, weft_params block, weft_tensor *x)
 }
 
 /* x + attn(norm x, context); context NULL: x's own. */
-static weft_tensor *attention(weft_ctx *c, weft_params attn, weft_params norm, weft_tensor *x, weft_tensor *context, int heads) {
+static weft_tensor *attention(weft_ctx *c, weft_params attn, weft_params norm, weft_tensor *x, weft_tensor *context,
+                              int heads) {
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     weft_tensor *h = weft_nn_layer_norm(c, norm, x, LAYER_NORM_EPS);
     return weft_scope_end(c, s, weft_block_attention(c, attn, h, context ? context : h, heads, false, x));
@@ -41,7 +42,8 @@ static weft_tensor *projection(weft_ctx *c, weft_params p, bool linear, weft_ten
     return weft_nn_conv2d_add(c, p, x, width, 1, WEFT_CONV_SAME(1), NULL, residual);
 }
 
-weft_tensor *weft_transformer2d(weft_ctx *c, weft_params p, const weft_transformer *how, weft_tensor *x, weft_tensor *context) {
+weft_tensor *weft_transformer2d(weft_ctx *c, weft_params p, const weft_transformer *how, weft_tensor *x,
+                                weft_tensor *context) {
     weft_scope s = weft_scope_begin(c, p);
     int64_t n = weft_dim(x, 0), h = weft_dim(x, 1), w = weft_dim(x, 2), width = weft_dim(x, 3);
     weft_chain chain = weft_chain_begin(c, how->depth + 2);
@@ -49,8 +51,10 @@ weft_tensor *weft_transformer2d(weft_ctx *c, weft_params p, const weft_transform
     y = weft_chain_next(c, &chain, y);
     y = projection(c, weft_sub(p, "proj_in"), how->linear_projection, y, NULL);
     y = weft_chain_next(c, &chain, weft_reshape(c, y, WEFT_SHAPE(n, h * w, width)));
-    for (int i = 0; i < how->depth; i++)
-        y = weft_chain_next(c, &chain, transformer_block(c, weft_sub_at(p, "transformer_blocks", i), y, context, how->heads));
+    for (int i = 0; i < how->depth; i++) {
+        y = transformer_block(c, weft_sub_at(p, "transformer_blocks", i), y, context, how->heads);
+        y = weft_chain_next(c, &chain, y);
+    }
     y = weft_reshape(c, y, WEFT_SHAPE(n, h, w, width));
     return weft_scope_end(c, s, projection(c, weft_sub(p, "proj_out"), how->linear_projection, y, x));
 }

@@ -19,7 +19,8 @@ typedef struct weft_transformer {
 } weft_transformer;
 
 /* x (N,H,W,C), context (N,T,D) → (N,H,W,C): proj_out(blocks(proj_in(norm(x)))) + x. */
-weft_tensor *weft_transformer2d(weft_ctx *c, weft_params p, const weft_transformer *how, weft_tensor *x, weft_tensor *context);
+weft_tensor *weft_transformer2d(weft_ctx *c, weft_params p, const weft_transformer *how, weft_tensor *x,
+                                weft_tensor *context);
 
 #ifdef __cplusplus
 }

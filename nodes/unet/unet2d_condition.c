@@ -1,10 +1,13 @@
 /* Way down, middle, way up; see unet2d_condition.h.
  *
- *   conv_in → down_blocks: layers of (resnet[, transformer]), every output kept as a skip, then a downsampling, kept as well
+ *   conv_in → down_blocks: layers of (resnet[, transformer]), every output kept as a skip, then a downsampling, kept
+ *   too
  *   → mid_block → up_blocks: one layer more, each on the concatenation with the newest skip, then an upsampling to the
  *   size of the next skip → conv_norm_out, SiLU, conv_out.
  */
 #include "nodes/unet/unet2d_condition.h"
+
+#include <inttypes.h>
 
 #include "nodes/blocks.h"
 #include "nodes/unet/transformer2d.h"
@@ -40,12 +43,16 @@ static int level_width(const struct pass *u, int level) {
 
 static weft_tensor *transformer(weft_ctx *c, struct pass *u, weft_params p, int level, weft_tensor *x) {
     const weft_unet_config *config = u->config;
-    weft_transformer how = { config->heads[level], config->depth[level], config->norm_groups, config->linear_projection };
+    weft_transformer how = {
+        .heads = config->heads[level], .depth = config->depth[level], .norm_groups = config->norm_groups,
+        .linear_projection = config->linear_projection,
+    };
     return weft_transformer2d(c, p, &how, x, u->in->context);
 }
 
 /* The i-th layer of a block: a resnet and, where the block has them, a transformer. */
-static weft_tensor *layer(weft_ctx *c, struct pass *u, weft_params p, int i, int level, bool attention, weft_tensor *x) {
+static weft_tensor *layer(weft_ctx *c, struct pass *u, weft_params p, int i, int level, bool attention,
+                          weft_tensor *x) {
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     x = weft_block_resnet(c, weft_sub_at(p, "resnets", i), x, level_width(u, level), u->norm, u->time);
     if (attention) x = transformer(c, u, weft_sub_at(p, "attentions", i), level, x);
@@ -62,7 +69,8 @@ static weft_tensor *down_block(weft_ctx *c, struct pass *u, weft_params p, int l
         skip_push(u, x);
     }
     if (!last) {
-        x = weft_block_downsample(c, weft_sub(p, "downsamplers.0"), x, level_width(u, level), config->downsample_padding);
+        int64_t width = level_width(u, level);
+        x = weft_block_downsample(c, weft_sub(p, "downsamplers.0"), x, width, config->downsample_padding);
         x = weft_chain_next(c, &chain, x);
         skip_push(u, x);
     }
@@ -91,76 +99,93 @@ static weft_tensor *up_block(weft_ctx *c, struct pass *u, weft_params p, int i, 
     if (level > 0) {
         weft_tensor *next = u->skip[u->skips - 1];
         int64_t h = weft_dim(next, 1), w = weft_dim(next, 2);
-        x = weft_chain_next(c, &chain, weft_block_upsample(c, weft_sub(p, "upsamplers.0"), x, level_width(u, level), h, w));
+        x = weft_block_upsample(c, weft_sub(p, "upsamplers.0"), x, level_width(u, level), h, w);
+        x = weft_chain_next(c, &chain, x);
     }
     return weft_scope_end(c, s, x);
 }
 
-/* SDXL's sizes and pooled text, through their own two layers, added to emb. */
-static weft_tensor *added_embedding(weft_ctx *c, weft_params p, const struct pass *u, weft_tensor *emb, int64_t width) {
-    const weft_unet_config *config = u->config;
-    weft_dtype type = weft_type(u->in->sample);
-    int64_t n = weft_dim(u->in->time_ids, 0), ids = weft_dim(u->in->time_ids, 1), each = config->addition_time_embed_dim;
-    weft_tensor *t = weft_cast(c, u->in->time_ids, type == WEFT_F64 ? WEFT_F64 : WEFT_F32);
-    t = weft_timestep_embedding(c, weft_reshape(c, t, WEFT_SHAPE(n * ids)), each, config->flip_sin_to_cos, config->freq_shift, 1, 10000);
-    t = weft_cast(c, weft_reshape(c, t, WEFT_SHAPE(n, ids * each)), type);
-    return weft_block_embedding_mlp(c, weft_sub(p, "add_embedding"), weft_concat2(c, -1, u->in->text_embeds, t), width, emb);
+/* t (N) → (N, width) of `type`; in f32 at least up to there, whatever the activations are. */
+static weft_tensor *sinusoids(weft_ctx *c, const weft_unet_config *config, weft_tensor *t, int64_t width,
+                              weft_dtype type) {
+    t = weft_cast(c, t, type == WEFT_F64 ? WEFT_F64 : WEFT_F32);
+    t = weft_timestep_embedding(c, t, width, config->flip_sin_to_cos, config->freq_shift, 1, 10000);
+    return weft_cast(c, t, type);
 }
 
-/* SiLU of the embedding of time and what rides on it: every resnet takes it so, hence once for all. The sinusoids are computed in
- * f32 at least, whatever the activations are. */
-static weft_tensor *time_embedding(weft_ctx *c, weft_params p, const struct pass *u) {
+/* SDXL's sizes and pooled text, through their own two layers, added to emb. */
+static weft_tensor *added_embedding(weft_ctx *c, weft_params p, const struct pass *u, weft_tensor *emb,
+                                    int64_t width) {
+    const weft_unet_config *config = u->config;
+    weft_dtype type = weft_type(u->in->sample);
+    int64_t n = weft_dim(u->in->time_ids, 0), ids = weft_dim(u->in->time_ids, 1);
+    int64_t each = config->addition_time_embed_dim;
+    weft_tensor *t = weft_reshape(c, u->in->time_ids, WEFT_SHAPE(n * ids));
+    t = weft_reshape(c, sinusoids(c, config, t, each, type), WEFT_SHAPE(n, ids * each));
+    t = weft_concat2(c, -1, u->in->text_embeds, t);
+    return weft_block_embedding_mlp(c, weft_sub(p, "add_embedding"), t, width, emb);
+}
+
+/* SiLU of the embedding of time and what rides on it: every resnet takes it so, hence once for all. */
+static weft_tensor *time_embedding(weft_ctx *c, weft_params root, const struct pass *u) {
+    weft_params p = weft_sub(root, "time_embedding");
     const weft_unet_config *config = u->config;
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
-    int64_t n = weft_dim(u->in->sample, 0), width = config->time_embedding_dim ? config->time_embedding_dim : 4 * (int64_t)config->channels[0];
-    weft_dtype type = weft_type(u->in->sample);
-    weft_tensor *t = weft_cast(c, u->in->timesteps, type == WEFT_F64 ? WEFT_F64 : WEFT_F32);
-    t = weft_contiguous(c, weft_broadcast(c, t, WEFT_SHAPE(n)));
-    t = weft_timestep_embedding(c, t, config->channels[0], config->flip_sin_to_cos, config->freq_shift, 1, 10000);
-    t = weft_cast(c, t, type);
-    if (u->in->timestep_cond)
-        t = weft_nn_linear_act(c, weft_sub(p, "time_embedding.cond_proj"), u->in->timestep_cond, config->channels[0], false, WEFT_ACT_NONE, t);
-    t = weft_block_embedding_mlp(c, weft_sub(p, "time_embedding"), t, width, NULL);
-    if (config->addition_input_dim) t = added_embedding(c, p, u, t, width);
+    weft_tensor *condition = u->in->timestep_cond;
+    int64_t n = weft_dim(u->in->sample, 0), first = config->channels[0];
+    int64_t width = config->time_embedding_dim ? config->time_embedding_dim : 4 * first;
+    weft_tensor *t = weft_contiguous(c, weft_broadcast(c, u->in->timesteps, WEFT_SHAPE(n)));
+    t = sinusoids(c, config, t, first, weft_type(u->in->sample));
+    if (condition) t = weft_nn_linear_act(c, weft_sub(p, "cond_proj"), condition, first, false, WEFT_ACT_NONE, t);
+    t = weft_block_embedding_mlp(c, p, t, width, NULL);
+    if (config->addition_input_dim) t = added_embedding(c, root, u, t, width);
     return weft_scope_end(c, s, weft_silu(c, t));
 }
 
 static weft_status check_matrix(weft_ctx *c, const char *name, const weft_tensor *t, int64_t n, int64_t width) {
-    char text[96];
+    char text[96], columns[24] = "…";
     if (t && weft_rank(t) == 2 && weft_dim(t, 0) == n && (width < 0 || weft_dim(t, 1) == width)) return WEFT_OK;
     if (!t) return weft_fail(c, WEFT_E_ARGUMENT, "unet: this model needs %s", name);
-    if (width < 0) return weft_fail(c, WEFT_E_SHAPE, "unet: %s is %s; expected (%lld, …)", name, weft_describe(t, text, sizeof text), (long long)n);
-    return weft_fail(c, WEFT_E_SHAPE, "unet: %s is %s; expected (%lld, %lld)", name, weft_describe(t, text, sizeof text), (long long)n, (long long)width);
+    if (width >= 0) snprintf(columns, sizeof columns, "%" PRId64, width);
+    weft_describe(t, text, sizeof text);
+    return weft_fail(c, WEFT_E_SHAPE, "unet: %s is %s; expected (%" PRId64 ", %s)", name, text, n, columns);
 }
 
 static weft_status check_added(weft_ctx *c, const weft_unet_config *config, const weft_unet_inputs *in, int64_t n) {
     if (in->timestep_cond && !config->time_cond_proj_dim)
         return weft_fail(c, WEFT_E_ARGUMENT, "unet: timestep_cond is given, but this model has no time_cond_proj_dim");
-    if (in->timestep_cond && check_matrix(c, "timestep_cond", in->timestep_cond, n, config->time_cond_proj_dim)) return weft_error(c);
+    if (in->timestep_cond && check_matrix(c, "timestep_cond", in->timestep_cond, n, config->time_cond_proj_dim))
+        return weft_error(c);
     if (!config->addition_input_dim) {
         if (!in->text_embeds && !in->time_ids) return WEFT_OK;
-        return weft_fail(c, WEFT_E_ARGUMENT, "unet: text_embeds or time_ids are given, but this model has no addition_embed_type");
+        return weft_fail(c, WEFT_E_ARGUMENT,
+                         "unet: text_embeds or time_ids are given, but this model has no addition_embed_type");
     }
-    if (check_matrix(c, "text_embeds", in->text_embeds, n, -1) || check_matrix(c, "time_ids", in->time_ids, n, -1)) return weft_error(c);
+    if (check_matrix(c, "text_embeds", in->text_embeds, n, -1)) return weft_error(c);
+    if (check_matrix(c, "time_ids", in->time_ids, n, -1)) return weft_error(c);
     int64_t pooled = weft_dim(in->text_embeds, 1), ids = weft_dim(in->time_ids, 1);
-    if (pooled + ids * config->addition_time_embed_dim == config->addition_input_dim) return WEFT_OK;
-    return weft_fail(c, WEFT_E_SHAPE, "unet: text_embeds has %lld values and time_ids %lld (of %d each), together %lld; the model takes %d",
-                     (long long)pooled, (long long)ids, config->addition_time_embed_dim,
-                     (long long)(pooled + ids * config->addition_time_embed_dim), config->addition_input_dim);
+    int64_t each = config->addition_time_embed_dim;
+    if (pooled + ids * each == config->addition_input_dim) return WEFT_OK;
+    return weft_fail(c, WEFT_E_SHAPE, "unet: text_embeds has %" PRId64 " values and time_ids %" PRId64 " of %" PRId64
+                     " each, together %" PRId64 "; the model takes %d", pooled, ids, each, pooled + ids * each,
+                     config->addition_input_dim);
 }
 
 static weft_status check_inputs(weft_ctx *c, const weft_unet_config *config, const weft_unet_inputs *in) {
     char text[96];
     if (weft_unet_config_check(c, "unet", config)) return weft_error(c);
-    if (!in->sample || !in->timesteps || !in->context) return weft_fail(c, WEFT_E_ARGUMENT, "unet: sample, timesteps and context are needed");
-    int64_t n = weft_dim(in->sample, 0);
-    if (weft_rank(in->sample) != 4 || weft_dim(in->sample, 3) != config->in_channels || weft_dim(in->sample, 1) < 1 || weft_dim(in->sample, 2) < 1)
-        return weft_fail(c, WEFT_E_SHAPE, "unet: the sample is %s; expected (N, H, W, %d)", weft_describe(in->sample, text, sizeof text), config->in_channels);
-    if (weft_rank(in->timesteps) != 1 || (weft_dim(in->timesteps, 0) != n && weft_dim(in->timesteps, 0) != 1))
-        return weft_fail(c, WEFT_E_SHAPE, "unet: timesteps are %s; expected (%lld) or (1)", weft_describe(in->timesteps, text, sizeof text), (long long)n);
-    if (weft_rank(in->context) != 3 || weft_dim(in->context, 0) != n || weft_dim(in->context, 2) != config->context)
-        return weft_fail(c, WEFT_E_SHAPE, "unet: the context is %s; expected (%lld, tokens, %d)",
-                         weft_describe(in->context, text, sizeof text), (long long)n, config->context);
+    const weft_tensor *x = in->sample, *t = in->timesteps, *y = in->context;
+    if (!x || !t || !y) return weft_fail(c, WEFT_E_ARGUMENT, "unet: sample, timesteps and context are needed");
+    int64_t n = weft_dim(x, 0);
+    if (weft_rank(x) != 4 || weft_dim(x, 3) != config->in_channels || weft_dim(x, 1) < 1 || weft_dim(x, 2) < 1)
+        return weft_fail(c, WEFT_E_SHAPE, "unet: the sample is %s; expected (N, H, W, %d)",
+                         weft_describe(x, text, sizeof text), config->in_channels);
+    if (weft_rank(t) != 1 || (weft_dim(t, 0) != n && weft_dim(t, 0) != 1))
+        return weft_fail(c, WEFT_E_SHAPE, "unet: the timesteps are %s; expected (%" PRId64 ") or (1)",
+                         weft_describe(t, text, sizeof text), n);
+    if (weft_rank(y) != 3 || weft_dim(y, 0) != n || weft_dim(y, 2) != config->context)
+        return weft_fail(c, WEFT_E_SHAPE, "unet: the context is %s; expected (%" PRId64 ", tokens, %d)",
+                         weft_describe(y, text, sizeof text), n, config->context);
     return check_added(c, config, in, n);
 }
 
@@ -175,24 +200,30 @@ static weft_tensor *tell(weft_ctx *c, struct pass *u, const char *place, int i, 
     return x;
 }
 
-weft_tensor *weft_unet2d_condition(weft_ctx *c, weft_params p, const weft_unet_config *config, const weft_unet_inputs *in) {
+weft_tensor *weft_unet2d_condition(weft_ctx *c, weft_params p, const weft_unet_config *config,
+                                   const weft_unet_inputs *in) {
     if (!weft_ok(c) || check_inputs(c, config, in)) return NULL;
     struct pass u = { .config = config, .in = in, .norm = { config->norm_groups, config->norm_eps } };
     weft_scope s = weft_scope_begin(c, p);
     u.time = time_embedding(c, p, &u);
     weft_chain chain = weft_chain_begin(c, 2 * config->blocks + 4);
     weft_tensor *x = config->center_input_sample ? weft_affine(c, in->sample, 2, -1) : in->sample;
-    x = weft_chain_next(c, &chain, weft_block_conv(c, weft_sub(p, "conv_in"), x, config->channels[0], config->conv_in_kernel));
+    x = weft_block_conv(c, weft_sub(p, "conv_in"), x, config->channels[0], config->conv_in_kernel);
+    x = tell(c, &u, "conv_in", -1, weft_chain_next(c, &chain, x));
     skip_push(&u, x);
-    x = tell(c, &u, "conv_in", -1, x);
-    for (int i = 0; i < config->blocks; i++)
-        x = tell(c, &u, "down_blocks", i, weft_chain_next(c, &chain, down_block(c, &u, weft_sub_at(p, "down_blocks", i), i, x)));
-    x = tell(c, &u, "mid_block", -1, weft_chain_next(c, &chain, mid_block(c, &u, weft_sub(p, "mid_block"), x)));
-    for (int i = 0; i < config->blocks; i++)
-        x = tell(c, &u, "up_blocks", i, weft_chain_next(c, &chain, up_block(c, &u, weft_sub_at(p, "up_blocks", i), i, x)));
+    for (int i = 0; i < config->blocks; i++) {
+        x = down_block(c, &u, weft_sub_at(p, "down_blocks", i), i, x);
+        x = tell(c, &u, "down_blocks", i, weft_chain_next(c, &chain, x));
+    }
+    x = mid_block(c, &u, weft_sub(p, "mid_block"), x);
+    x = tell(c, &u, "mid_block", -1, weft_chain_next(c, &chain, x));
+    for (int i = 0; i < config->blocks; i++) {
+        x = up_block(c, &u, weft_sub_at(p, "up_blocks", i), i, x);
+        x = tell(c, &u, "up_blocks", i, weft_chain_next(c, &chain, x));
+    }
     x = weft_chain_next(c, &chain, weft_block_norm_silu(c, weft_sub(p, "conv_norm_out"), x, u.norm));
-    x = weft_chain_next(c, &chain, weft_block_conv(c, weft_sub(p, "conv_out"), x, config->out_channels, config->conv_out_kernel));
-    return weft_scope_end(c, s, x);
+    x = weft_block_conv(c, weft_sub(p, "conv_out"), x, config->out_channels, config->conv_out_kernel);
+    return weft_scope_end(c, s, weft_chain_next(c, &chain, x));
 }
 
 void weft_unet_walk(weft_ctx *c, weft_params root, void *user) {
@@ -211,7 +242,8 @@ void weft_unet_walk(weft_ctx *c, weft_params root, void *user) {
         in.text_embeds = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, config->addition_input_dim - ids * each));
         in.time_ids = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, ids));
     }
-    if (config->time_cond_proj_dim) in.timestep_cond = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, config->time_cond_proj_dim));
+    if (config->time_cond_proj_dim)
+        in.timestep_cond = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, config->time_cond_proj_dim));
     weft_unet2d_condition(c, root, config, &in);
     weft_scope_end(c, s, NULL);
 }

@@ -1,7 +1,7 @@
 /* The conditional UNet of Stable Diffusion 1, 2 and XL: diffusers' UNet2DConditionModel, names and numbers.
  *
- * The model is a function of (context, parameters, configuration, inputs). Everything is read from the parameter tree under
- * diffusers' names ("down_blocks.0.resnets.1.conv1.weight"); a shape-only run checks or makes a tree (weft_unet_walk).
+ * The model is a function of (context, parameters, configuration, inputs). Weights are read from the parameter tree
+ * under diffusers' names ("down_blocks.0.resnets.1.conv1.weight"); a shape-only run checks or makes a tree (weft_unet_walk).
  * Papers: arXiv:2112.10752 (latent diffusion), arXiv:2307.01952 (SDXL). Facts: diffusers, unet_2d_condition.py.
  */
 #ifndef WEFT_UNET2D_CONDITION_H
@@ -23,17 +23,17 @@ typedef enum weft_unet_mid {
 } weft_unet_mid;
 
 /* config.json in plain fields. Arrays run from the first (largest) resolution to the last, for the way down;
- * the way up reads them backwards, as diffusers does. */
+ * the way up reads them backwards, as diffusers does. heads and depth matter where there is attention. */
 typedef struct weft_unet_config {
     int in_channels, out_channels;
-    int blocks;                                         /* resolutions, 1…WEFT_UNET_MAX_BLOCKS */
+    int blocks;                                         /* resolutions */
     int channels[WEFT_UNET_MAX_BLOCKS];                 /* block_out_channels */
-    int layers[WEFT_UNET_MAX_BLOCKS];                   /* layers_per_block, 1…WEFT_UNET_MAX_LAYERS; the way up has one more */
+    int layers[WEFT_UNET_MAX_BLOCKS];                   /* layers_per_block; the way up has one more */
     bool down_attention[WEFT_UNET_MAX_BLOCKS];          /* CrossAttnDownBlock2D, otherwise DownBlock2D */
-    bool up_attention[WEFT_UNET_MAX_BLOCKS];            /* in the order of up_block_types: the smallest resolution first */
+    bool up_attention[WEFT_UNET_MAX_BLOCKS];            /* in the order of up_block_types: smallest resolution first */
     weft_unet_mid mid;
-    int heads[WEFT_UNET_MAX_BLOCKS];                    /* attention_head_dim, which means the number of heads; read where there is attention */
-    int depth[WEFT_UNET_MAX_BLOCKS];                    /* transformer_layers_per_block; read where there is attention */
+    int heads[WEFT_UNET_MAX_BLOCKS];                    /* attention_head_dim, which means the number of heads */
+    int depth[WEFT_UNET_MAX_BLOCKS];                    /* transformer_layers_per_block */
     int context;                                        /* cross_attention_dim */
     bool linear_projection;                             /* use_linear_projection */
     int norm_groups;
@@ -44,19 +44,21 @@ typedef struct weft_unet_config {
     bool flip_sin_to_cos;
     double freq_shift;
     int time_embedding_dim;                             /* 0: 4·channels[0] */
-    int time_cond_proj_dim;                             /* width of timestep_cond (guidance embedding of LCM); 0: none */
+    int time_cond_proj_dim;                             /* width of timestep_cond (LCM's guidance embedding); 0: none */
     /* addition_embed_type "text_time" (SDXL); both 0: none. */
     int addition_time_embed_dim;                        /* sinusoids for each of the time ids */
     int addition_input_dim;                             /* projection_class_embeddings_input_dim */
 } weft_unet_config;
 
-extern const weft_unet_config weft_unet_sd15, weft_unet_sd15_inpaint, weft_unet_sd21, weft_unet_sdxl, weft_unet_sdxl_refiner;
+extern const weft_unet_config weft_unet_sd15, weft_unet_sd15_inpaint, weft_unet_sd21;
+extern const weft_unet_config weft_unet_sdxl, weft_unet_sdxl_refiner;
 
-/* Reads a config.json (the path of the file itself). What it asks for and Weft does not do, and values that make no sense, are
- * errors that name file and key; keys that only other tools use are ignored. */
+/* Reads a config.json (the path of the file itself). What it asks for and Weft does not do, and values that make no
+ * sense, are errors that name file and key; keys that only other tools use are ignored. */
 weft_status weft_unet_config_read(weft_ctx *c, const char *path, weft_unet_config *config) WEFT_MUST_CHECK;
 /* The same from text; `name` stands for the file in messages. */
-weft_status weft_unet_config_parse(weft_ctx *c, const char *name, const char *text, size_t size, weft_unet_config *config) WEFT_MUST_CHECK;
+weft_status weft_unet_config_parse(weft_ctx *c, const char *name, const char *text, size_t size,
+                                   weft_unet_config *config) WEFT_MUST_CHECK;
 /* Checks a configuration made by hand in the same way. */
 weft_status weft_unet_config_check(weft_ctx *c, const char *name, const weft_unet_config *config) WEFT_MUST_CHECK;
 
@@ -64,19 +66,20 @@ weft_status weft_unet_config_check(weft_ctx *c, const char *name, const weft_une
 typedef void weft_unet_observe_fn(void *user, const char *place, weft_tensor *t);
 
 typedef struct weft_unet_inputs {
-    weft_tensor *sample;            /* (N, H, W, in_channels); its type is that of the activations and of all below but the timesteps */
+    weft_tensor *sample;            /* (N, H, W, in_channels); its type is that of all activations */
     weft_tensor *timesteps;         /* (N) or (1) for all images, f32 or f64 */
     weft_tensor *context;           /* encoder_hidden_states (N, T, D) */
     weft_tensor *text_embeds;       /* text_time: pooled text (N, P); otherwise NULL */
-    weft_tensor *time_ids;          /* text_time: (N, K) with K·addition_time_embed_dim + P = addition_input_dim; otherwise NULL */
+    weft_tensor *time_ids;          /* text_time: (N, K), K·addition_time_embed_dim + P = addition_input_dim */
     weft_tensor *timestep_cond;     /* (N, time_cond_proj_dim), or NULL: none is added */
     weft_unet_observe_fn *observe;  /* NULL: nobody looks */
     void *observe_user;
 } weft_unet_inputs;
 
-/* The prediction (N, H, W, out_channels), in the innermost scope. Any H, W ≥ 1 go: the way up follows the sizes of the way down.
- * Reports weft_progress("unet", block, blocks). NULL with the error set. */
-weft_tensor *weft_unet2d_condition(weft_ctx *c, weft_params p, const weft_unet_config *config, const weft_unet_inputs *in);
+/* The prediction (N, H, W, out_channels), in the innermost scope. Any H, W ≥ 1 go: the way up follows the sizes of the
+ * way down. Reports weft_progress("unet", block, blocks). NULL with the error set. */
+weft_tensor *weft_unet2d_condition(weft_ctx *c, weft_params p, const weft_unet_config *config,
+                                   const weft_unet_inputs *in);
 
 /* A weft_walk_fn: the model on a small input; user is a const weft_unet_config. */
 void weft_unet_walk(weft_ctx *c, weft_params root, void *user);

@@ -2,12 +2,13 @@
  *
  *   encoder: conv_in → down_blocks (layers resnets, then a downsampling padded at the bottom and right) → mid_block
  *            → conv_norm_out, SiLU, conv_out → quant_conv: mean and logvar side by side
- *   decoder: post_quant_conv → conv_in → mid_block → up_blocks (layers + 1 resnets, then ×2) → conv_norm_out, SiLU, conv_out
+ *   decoder: post_quant_conv → conv_in → mid_block → up_blocks (layers + 1 resnets, then ×2)
+ *            → conv_norm_out, SiLU, conv_out
  *   mid_block: resnet, attention of one head over all pixels, resnet.
  */
 #include "nodes/vae/autoencoder_kl.h"
 
-#include <math.h>
+#include <inttypes.h>
 
 #include "nodes/blocks.h"
 
@@ -17,14 +18,17 @@ static weft_norm norm_of(const weft_vae_config *config) {
     return (weft_norm){ config->norm_groups, NORM_EPS };
 }
 
+static weft_tensor *resnet(weft_ctx *c, weft_params p, const weft_vae_config *config, int i, weft_tensor *x, int64_t out) {
+    return weft_block_resnet(c, weft_sub_at(p, "resnets", i), x, out, norm_of(config), NULL);
+}
+
 static weft_tensor *mid_block(weft_ctx *c, weft_params p, const weft_vae_config *config, weft_tensor *x) {
-    weft_norm norm = norm_of(config);
     int64_t width = weft_dim(x, -1);
     weft_scope s = weft_scope_begin(c, p);
     weft_chain chain = weft_chain_begin(c, 2);
-    x = weft_chain_next(c, &chain, weft_block_resnet(c, weft_sub(p, "resnets.0"), x, width, norm, NULL));
-    if (config->mid_attention) x = weft_block_pixel_attention(c, weft_sub(p, "attentions.0"), x, 1, norm);
-    x = weft_chain_next(c, &chain, weft_block_resnet(c, weft_sub(p, "resnets.1"), x, width, norm, NULL));
+    x = weft_chain_next(c, &chain, resnet(c, p, config, 0, x, width));
+    if (config->mid_attention) x = weft_block_pixel_attention(c, weft_sub(p, "attentions.0"), x, 1, norm_of(config));
+    x = weft_chain_next(c, &chain, resnet(c, p, config, 1, x, width));
     return weft_scope_end(c, s, x);
 }
 
@@ -34,7 +38,7 @@ static weft_tensor *down_block(weft_ctx *c, weft_params p, const weft_vae_config
     weft_scope s = weft_scope_begin(c, p);
     weft_chain chain = weft_chain_begin(c, config->layers + !last);
     for (int i = 0; i < config->layers; i++)
-        x = weft_chain_next(c, &chain, weft_block_resnet(c, weft_sub_at(p, "resnets", i), x, width, norm_of(config), NULL));
+        x = weft_chain_next(c, &chain, resnet(c, p, config, i, x, width));
     if (!last) x = weft_chain_next(c, &chain, weft_block_downsample(c, weft_sub(p, "downsamplers.0"), x, width, 0));
     return weft_scope_end(c, s, x);
 }
@@ -44,7 +48,7 @@ static weft_tensor *up_block(weft_ctx *c, weft_params p, const weft_vae_config *
     weft_scope s = weft_scope_begin(c, p);
     weft_chain chain = weft_chain_begin(c, config->layers + 1 + (level > 0));
     for (int i = 0; i <= config->layers; i++)
-        x = weft_chain_next(c, &chain, weft_block_resnet(c, weft_sub_at(p, "resnets", i), x, width, norm_of(config), NULL));
+        x = weft_chain_next(c, &chain, resnet(c, p, config, i, x, width));
     if (level > 0) {
         int64_t h = 2 * weft_dim(x, 1), w = 2 * weft_dim(x, 2);
         x = weft_chain_next(c, &chain, weft_block_upsample(c, weft_sub(p, "upsamplers.0"), x, width, h, w));
@@ -98,23 +102,26 @@ static weft_status check_picture(weft_ctx *c, const char *what, const weft_tenso
     char text[96];
     if (!t) return weft_fail(c, WEFT_E_ARGUMENT, "vae: no %s", what);
     if (weft_rank(t) == 4 && weft_dim(t, 3) == channels) return WEFT_OK;
-    return weft_fail(c, WEFT_E_SHAPE, "vae: the %s is %s; expected (N, H, W, %d)", what, weft_describe(t, text, sizeof text), channels);
+    weft_describe(t, text, sizeof text);
+    return weft_fail(c, WEFT_E_SHAPE, "vae: the %s is %s; expected (N, H, W, %d)", what, text, channels);
 }
 
 weft_vae_moments weft_vae_encode(weft_ctx *c, weft_params p, const weft_vae_config *config, weft_tensor *image) {
     weft_vae_moments m = { NULL, NULL };
-    if (!weft_ok(c) || weft_vae_config_check(c, "vae", config) || check_picture(c, "picture", image, config->in_channels)) return m;
+    if (!weft_ok(c) || weft_vae_config_check(c, "vae", config)) return m;
+    if (check_picture(c, "picture", image, config->in_channels)) return m;
     int64_t least = (int64_t)1 << (config->blocks - 1);
     if (weft_dim(image, 1) < least || weft_dim(image, 2) < least) {
-        weft_fail(c, WEFT_E_SHAPE, "vae: the picture is %lld×%lld pixels; %lld×%lld is the least", (long long)weft_dim(image, 2),
-                  (long long)weft_dim(image, 1), (long long)least, (long long)least);
+        weft_fail(c, WEFT_E_SHAPE, "vae: the picture is %" PRId64 "×%" PRId64 " pixels; %" PRId64 "×%" PRId64
+                  " is the least", weft_dim(image, 2), weft_dim(image, 1), least, least);
         return m;
     }
     weft_scope s = weft_scope_begin(c, p);
     weft_tensor *both = encoder(c, weft_sub(p, "encoder"), config, image);
-    if (config->quant_conv) both = weft_block_conv(c, weft_sub(p, "quant_conv"), both, 2 * (int64_t)config->latent_channels, 1);
-    weft_tensor *mean = weft_contiguous(c, weft_slice(c, both, 3, 0, config->latent_channels));
-    weft_tensor *logvar = weft_contiguous(c, weft_slice(c, both, 3, config->latent_channels, config->latent_channels));
+    int64_t width = config->latent_channels;
+    if (config->quant_conv) both = weft_block_conv(c, weft_sub(p, "quant_conv"), both, 2 * width, 1);
+    weft_tensor *mean = weft_contiguous(c, weft_slice(c, both, 3, 0, width));
+    weft_tensor *logvar = weft_contiguous(c, weft_slice(c, both, 3, width, width));
     mean = weft_scope_keep(c, s, mean);
     logvar = weft_scope_keep(c, s, weft_clamp(c, logvar, -30, 20));
     weft_scope_end(c, s, NULL);
@@ -129,9 +136,11 @@ weft_tensor *weft_vae_sample(weft_ctx *c, weft_vae_moments m, weft_tensor *noise
 }
 
 weft_tensor *weft_vae_decode(weft_ctx *c, weft_params p, const weft_vae_config *config, weft_tensor *latent) {
-    if (!weft_ok(c) || weft_vae_config_check(c, "vae", config) || check_picture(c, "latent", latent, config->latent_channels)) return NULL;
+    if (!weft_ok(c) || weft_vae_config_check(c, "vae", config)) return NULL;
+    if (check_picture(c, "latent", latent, config->latent_channels)) return NULL;
     weft_scope s = weft_scope_begin(c, p);
-    if (config->post_quant_conv) latent = weft_block_conv(c, weft_sub(p, "post_quant_conv"), latent, config->latent_channels, 1);
+    if (config->post_quant_conv)
+        latent = weft_block_conv(c, weft_sub(p, "post_quant_conv"), latent, config->latent_channels, 1);
     return weft_scope_end(c, s, decoder(c, weft_sub(p, "decoder"), config, latent));
 }
 
@@ -144,8 +153,8 @@ weft_tensor *weft_vae_unscale(weft_ctx *c, const weft_vae_config *config, weft_t
 }
 
 weft_tensor *weft_vae_to_pixels(weft_ctx *c, weft_tensor *image) {
-    /* From 2²³ on f32 holds whole numbers only: adding it rounds half to even, as the additions of IEEE 754 do. Each line is an
-     * operation of its own because each one's rounding shows in the result. */
+    /* From 2²³ on f32 holds whole numbers only: adding it rounds half to even, as additions of IEEE 754 do. Each line is
+     * an operation of its own because each one's rounding shows in the result. */
     const double whole = 8388608;
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     weft_tensor *y = weft_clamp(c, weft_affine(c, weft_cast(c, image, WEFT_F32), 0.5, 0.5), 0, 1);
@@ -165,9 +174,10 @@ weft_tensor *weft_vae_from_pixels(weft_ctx *c, weft_tensor *pixels) {
 static void walk(weft_ctx *c, weft_params root, const weft_vae_config *config, bool encode) {
     if (weft_vae_config_check(c, "vae", config)) return;
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
-    int64_t size = (int64_t)1 << (config->blocks - 1);
-    if (encode) weft_vae_encode(c, root, config, weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, size, size, config->in_channels)));
-    else weft_vae_decode(c, root, config, weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, 1, 1, config->latent_channels)));
+    int64_t size = (int64_t)1 << (config->blocks - 1), pixel[4] = { 1, size, size, config->in_channels };
+    int64_t latent[4] = { 1, 1, 1, config->latent_channels };
+    if (encode) weft_vae_encode(c, root, config, weft_tensor_new(c, WEFT_F32, 4, pixel));
+    else weft_vae_decode(c, root, config, weft_tensor_new(c, WEFT_F32, 4, latent));
     weft_scope_end(c, s, NULL);
 }
 

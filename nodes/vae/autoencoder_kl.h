@@ -1,7 +1,7 @@
 /* The variational autoencoder between pictures and latents: diffusers' AutoencoderKL, names and numbers.
  *
- * Pictures are (N, H, W, 3) in [−1, 1], latents (N, H/8, W/8, 4) for the usual four resolutions. Attention weights have the
- * names to_q, to_k, to_v, to_out.0; files with the older query, key, value, proj_attn are renamed when they are loaded.
+ * Pictures are (N, H, W, 3) in [−1, 1], latents (N, H/8, W/8, 4) for the usual four resolutions. Attention weights have
+ * the names to_q, to_k, to_v, to_out.0; files with the older query, key, value, proj_attn are renamed when loaded.
  * Paper: arXiv:2112.10752. Facts: diffusers, autoencoder_kl.py and vae.py.
  */
 #ifndef WEFT_AUTOENCODER_KL_H
@@ -30,11 +30,12 @@ typedef struct weft_vae_config {
 extern const weft_vae_config weft_vae_sd, weft_vae_sdxl;
 
 weft_status weft_vae_config_read(weft_ctx *c, const char *path, weft_vae_config *config) WEFT_MUST_CHECK;
-weft_status weft_vae_config_parse(weft_ctx *c, const char *name, const char *text, size_t size, weft_vae_config *config) WEFT_MUST_CHECK;
+weft_status weft_vae_config_parse(weft_ctx *c, const char *name, const char *text, size_t size,
+                                  weft_vae_config *config) WEFT_MUST_CHECK;
 weft_status weft_vae_config_check(weft_ctx *c, const char *name, const weft_vae_config *config) WEFT_MUST_CHECK;
 
-/* A diagonal normal distribution over latents: what the encoder answers. Both (N, h, w, latent_channels), logvar within [−30, 20];
- * NULL, NULL with the error set. The mode is the mean. */
+/* A diagonal normal distribution over latents: what the encoder answers. Both (N, h, w, latent_channels), logvar within
+ * [−30, 20]; NULL, NULL with the error set. The mode is the mean. */
 typedef struct weft_vae_moments { weft_tensor *mean, *logvar; } weft_vae_moments;
 
 weft_vae_moments weft_vae_encode(weft_ctx *c, weft_params p, const weft_vae_config *config, weft_tensor *image);
@@ -47,7 +48,7 @@ weft_tensor *weft_vae_decode(weft_ctx *c, weft_params p, const weft_vae_config *
 weft_tensor *weft_vae_scale(weft_ctx *c, const weft_vae_config *config, weft_tensor *latent);
 weft_tensor *weft_vae_unscale(weft_ctx *c, const weft_vae_config *config, weft_tensor *latent);
 
-/* [−1, 1] → u8: (x/2 + ½) clamped to [0, 1], times 255, rounded half to even: diffusers' numbers to the bit. NaN gives 0. */
+/* [−1, 1] → u8: (x/2 + ½) clamped to [0, 1], times 255, rounded half to even: diffusers' numbers to the bit. */
 weft_tensor *weft_vae_to_pixels(weft_ctx *c, weft_tensor *image);
 /* u8 → f32: 2·(x/255) − 1. */
 weft_tensor *weft_vae_from_pixels(weft_ctx *c, weft_tensor *pixels);

@@ -1,0 +1,324 @@
+/* The conditional UNet against diffusers (tests/golden/make_unet.py), on tiny models of each kind. */
+#include "nodes/unet/unet2d_condition.h"
+#include "tests/golden_weights.h"
+#include "tests/test.h"
+
+#define GOLDEN WEFT_SOURCE_DIR "/tests/golden/unet.safetensors"
+
+/* Largest difference allowed, as a part of the output's range. The results are good to 6e-8 of a value. PyTorch in f32 is 2e-7 to
+ * 3e-7 off on these models; sums in another order, blocks of products and our own exp allow 2e-6. */
+#define EXACT 2e-6
+/* Winograd F(4×4) is 1e-5 rms off for a convolution; two dozen of them behind each other, damped by the norms. */
+#define FAST 2e-4
+
+struct model {
+    weft_ctx *c;
+    weft_safetensors *golden;
+    weft_unet_config config;
+    weft_tree *tree;
+    char name[16];
+};
+
+static weft_ctx *context(const char *device, int threads, weft_precision precision) {
+    return weft_ctx_new(&(weft_options){ .device = device, .threads = threads, .precision = precision });
+}
+
+static bool open_model(struct model *m, weft_ctx *c, const char *name, weft_dtype type) {
+    char key[32];
+    *m = (struct model){ .c = c };
+    snprintf(m->name, sizeof m->name, "%s", name);
+    snprintf(key, sizeof key, "config.%s", name);
+    m->golden = weft_st_open(c, GOLDEN);
+    const char *text = m->golden ? weft_st_metadata(m->golden, key) : NULL;
+    if (text && weft_unet_config_parse(c, key, text, strlen(text), &m->config) == WEFT_OK)
+        m->tree = golden_tree(c, "unet", weft_unet_walk, &m->config, type);
+    if (!m->tree) TEST_FAIL("%s: %s", name, weft_message(c));
+    return m->tree != NULL;
+}
+
+/* Also sees that nothing leaked. */
+static void close_model(struct model *m) {
+    weft_tree_free(m->tree);
+    weft_st_close(m->golden);
+    CHECK_EQ(weft_memory_live(m->c), 0);
+    weft_ctx_free(m->c);
+}
+
+static weft_tensor *input(struct model *m, int k, const char *what, int exponent, int rank, const int64_t *shape) {
+    char name[64];
+    snprintf(name, sizeof name, "%s.%d.%s", m->name, k, what);
+    return golden_input(m->c, name, exponent, rank, shape);
+}
+
+/* Entry "MODEL.k.what" of the golden file; NULL where there is none. */
+static const weft_st_entry *entry(struct model *m, int k, const char *what) {
+    char name[64];
+    snprintf(name, sizeof name, "%s.%d.%s", m->name, k, what);
+    return weft_st_find(m->golden, name);
+}
+
+/* The inputs of case k, in the innermost scope. */
+static weft_unet_inputs inputs(struct model *m, int k) {
+    weft_ctx *c = m->c;
+    const weft_st_entry *out = entry(m, k, "out"), *times = entry(m, k, "timesteps"), *tokens = entry(m, k, "tokens");
+    int64_t n = out->shape[0], count;
+    memcpy(&count, tokens->data, sizeof count);
+    weft_unet_inputs in = {
+        .sample = weft_to_nhwc(c, input(m, k, "sample", 6, WEFT_SHAPE(n, m->config.in_channels, out->shape[1], out->shape[2]))),
+        .timesteps = weft_tensor_from(c, WEFT_F32, 1, times->shape, times->data),
+        .context = input(m, k, "context", 6, WEFT_SHAPE(n, count, m->config.context)),
+    };
+    if (m->config.addition_input_dim) {
+        in.text_embeds = input(m, k, "text_embeds", 6, WEFT_SHAPE(n, 24));
+        in.time_ids = weft_affine(c, weft_unary(c, WEFT_UNARY_ABS, input(m, k, "time_ids", 0, WEFT_SHAPE(n, 6))), 8, 0);
+    }
+    if (m->config.time_cond_proj_dim) in.timestep_cond = input(m, k, "timestep_cond", 6, WEFT_SHAPE(n, m->config.time_cond_proj_dim));
+    return in;
+}
+
+/* The largest difference over the range of what is expected; infinite where shapes differ. */
+static double off(weft_ctx *c, weft_tensor *t, const weft_st_entry *e) {
+    if (!t || weft_rank(t) != e->rank || memcmp(weft_shape(t), e->shape, (size_t)e->rank * sizeof *e->shape)) return INFINITY;
+    size_t n = e->bytes / sizeof(float);
+    float *got = malloc(e->bytes);
+    const float *want = e->data;
+    double low = want[0], high = want[0], most = 0;
+    weft_scope s = weft_scope_named(c, "off");
+    if (!got || weft_read(c, weft_cast(c, t, WEFT_F32), got, e->bytes)) most = INFINITY;
+    for (size_t i = 0; i < n && most < INFINITY; i++) {
+        double d = fabs((double)got[i] - want[i]);
+        most = d <= most ? most : isnan(d) ? INFINITY : d;
+        low = want[i] < low ? want[i] : low;
+        high = want[i] > high ? want[i] : high;
+    }
+    weft_scope_end(c, s, NULL);
+    free(got);
+    return most / (high - low);
+}
+
+/* All cases of a model. */
+static void all_cases(const char *name, weft_ctx *c, weft_dtype type, double tolerance) {
+    struct model m;
+    if (!open_model(&m, c, name, type)) return;
+    int k = 0;
+    for (; entry(&m, k, "out"); k++) {
+        weft_scope s = weft_scope_named(c, "case");
+        weft_unet_inputs in = inputs(&m, k);
+        weft_tensor *y = weft_unet2d_condition(c, weft_root(m.tree), &m.config, &in);
+        double d = off(c, y, entry(&m, k, "out"));
+        printf("    %s.%d %.2g\n", name, k, d);
+        if (!(d <= tolerance)) TEST_FAIL("%s.%d: off by %.3g of the range; allowed %.3g. %s", name, k, d, tolerance, weft_message(c));
+        weft_scope_end(c, s, NULL);
+    }
+    CHECK(k > 0);
+    close_model(&m);
+}
+
+static const char *const models[] = { "sd1", "sd2", "sdxl", "odd", "mid" };
+enum { MODELS = sizeof models / sizeof *models };
+
+TEST(exact) {
+    for (int i = 0; i < MODELS; i++) all_cases(models[i], context("cpu", 2, WEFT_PRECISION_EXACT), WEFT_F32, EXACT);
+}
+
+TEST(fast) {
+    for (int i = 0; i < MODELS; i++) all_cases(models[i], context("cpu", 2, WEFT_PRECISION_FAST), WEFT_F32, FAST);
+}
+
+/* f16 and bf16 hold these weights exactly, so nothing may be lost. */
+TEST(half_weights) {
+    all_cases("sd1", context("cpu", 1, WEFT_PRECISION_EXACT), WEFT_F16, EXACT);
+    all_cases("sdxl", context("cpu", 1, WEFT_PRECISION_EXACT), WEFT_BF16, EXACT);
+    all_cases("odd", context("cpu", 1, WEFT_PRECISION_FAST), WEFT_F16, FAST);
+}
+
+TEST(reference) {
+    all_cases("mid", context("reference", 2, WEFT_PRECISION_EXACT), WEFT_F32, EXACT);
+    all_cases("odd", context("reference", 2, WEFT_PRECISION_EXACT), WEFT_F32, EXACT);
+}
+
+/* ---- what comes out of each block, to see where a fault is ------------------------------------------------------- */
+
+struct watch { struct model *m; int seen; };
+
+static void look(void *user, const char *place, weft_tensor *t) {
+    struct watch *w = user;
+    char key[48];
+    snprintf(key, sizeof key, "at.%s", place);
+    const weft_st_entry *e = entry(w->m, 0, key);
+    double d = e ? off(w->m->c, t, e) : INFINITY;
+    printf("    %s.0 %s %.2g\n", w->m->name, place, d);
+    if (!(d <= EXACT)) TEST_FAIL("%s, %s: off by %.3g of the range", w->m->name, place, d);
+    w->seen++;
+}
+
+TEST(blocks) {
+    static const char *const watched[] = { "sd1", "sdxl" };
+    for (int i = 0; i < 2; i++) {
+        struct model m;
+        if (!open_model(&m, context("cpu", 2, WEFT_PRECISION_EXACT), watched[i], WEFT_F32)) continue;
+        struct watch w = { &m, 0 };
+        weft_scope s = weft_scope_named(m.c, "case");
+        weft_unet_inputs in = inputs(&m, 0);
+        in.observe = look;
+        in.observe_user = &w;
+        CHECK(weft_unet2d_condition(m.c, weft_root(m.tree), &m.config, &in) != NULL);
+        CHECK_EQ(w.seen, 2 * m.config.blocks + 2);
+        weft_scope_end(m.c, s, NULL);
+        close_model(&m);
+    }
+}
+
+/* Our list of tensors is diffusers' list. The values prove the names: each depends on its name. */
+TEST(tensor_count) {
+    for (int i = 0; i < MODELS; i++) {
+        struct model m;
+        char key[32];
+        if (!open_model(&m, context("cpu", 1, WEFT_PRECISION_EXACT), models[i], WEFT_F32)) continue;
+        snprintf(key, sizeof key, "tensors.%s", models[i]);
+        const char *count = weft_st_metadata(m.golden, key);
+        CHECK(count && atoll(count) == weft_tree_count(m.tree));
+        close_model(&m);
+    }
+}
+
+/* ---- properties ---------------------------------------------------------------------------------------------------- */
+
+TEST(threads_change_nothing) {
+    float *first = NULL;
+    size_t bytes = 0;
+    for (int threads = 1; threads <= 3; threads++) {
+        struct model m;
+        if (!open_model(&m, context("cpu", threads, WEFT_PRECISION_FAST), "sd2", WEFT_F32)) continue;
+        weft_scope s = weft_scope_named(m.c, "case");
+        weft_unet_inputs in = inputs(&m, 0);
+        weft_tensor *y = weft_unet2d_condition(m.c, weft_root(m.tree), &m.config, &in);
+        bytes = (size_t)weft_count(y) * sizeof(float);
+        float *got = malloc(bytes);
+        CHECK(got && weft_read(m.c, y, got, bytes) == WEFT_OK);
+        if (first) CHECK(got && !memcmp(got, first, bytes));
+        if (!first) first = got;
+        else free(got);
+        weft_scope_end(m.c, s, NULL);
+        close_model(&m);
+    }
+    free(first);
+}
+
+/* One timestep stands for all images. */
+TEST(one_timestep_for_all) {
+    struct model m;
+    if (!open_model(&m, context("cpu", 1, WEFT_PRECISION_EXACT), "mid", WEFT_F32)) return;
+    float got[2][2 * 4 * 4 * 4];
+    weft_scope s = weft_scope_named(m.c, "case");
+    weft_unet_inputs in = { .sample = input(&m, 9, "sample", 6, WEFT_SHAPE(2, 4, 4, 4)), .context = input(&m, 9, "context", 6, WEFT_SHAPE(2, 3, 8)) };
+    for (int i = 0; i < 2; i++) {
+        in.timesteps = weft_full(m.c, WEFT_F32, WEFT_SHAPE(i ? 2 : 1), 250);
+        weft_tensor *y = weft_unet2d_condition(m.c, weft_root(m.tree), &m.config, &in);
+        CHECK(weft_read(m.c, y, got[i], sizeof got[i]) == WEFT_OK);
+    }
+    CHECK(!memcmp(got[0], got[1], sizeof got[0]));
+    weft_scope_end(m.c, s, NULL);
+    close_model(&m);
+}
+
+static void expect(struct model *m, weft_unet_inputs in, weft_status status, const char *part) {
+    CHECK(weft_unet2d_condition(m->c, weft_root(m->tree), &m->config, &in) == NULL);
+    CHECK_EQ(weft_error(m->c), status);
+    CHECK_HAS(weft_message(m->c), part);
+    weft_clear(m->c);
+}
+
+TEST(wrong_inputs) {
+    struct model m;
+    if (!open_model(&m, context("cpu", 1, WEFT_PRECISION_EXACT), "sdxl", WEFT_F32)) return;
+    weft_ctx *c = m.c;
+    weft_scope s = weft_scope_named(c, "case");
+    weft_unet_inputs good = inputs(&m, 0), in;
+#define WITH(field, value) (in = good, in.field = (value), in)
+    expect(&m, WITH(sample, NULL), WEFT_E_ARGUMENT, "are needed");
+    expect(&m, WITH(sample, weft_full(c, WEFT_F32, WEFT_SHAPE(1, 8, 8, 9), 0)), WEFT_E_SHAPE, "(N, H, W, 4)");
+    expect(&m, WITH(sample, weft_full(c, WEFT_F32, WEFT_SHAPE(1, 0, 8, 4), 0)), WEFT_E_SHAPE, "(N, H, W, 4)");
+    expect(&m, WITH(timesteps, weft_full(c, WEFT_F32, WEFT_SHAPE(3), 0)), WEFT_E_SHAPE, "timesteps");
+    expect(&m, WITH(context, weft_full(c, WEFT_F32, WEFT_SHAPE(1, 77, 768), 0)), WEFT_E_SHAPE, "(1, tokens, 64)");
+    expect(&m, WITH(context, weft_full(c, WEFT_F64, WEFT_SHAPE(1, 77, 64), 0)), WEFT_E_TYPE, "");
+    expect(&m, WITH(text_embeds, NULL), WEFT_E_ARGUMENT, "text_embeds");
+    expect(&m, WITH(time_ids, NULL), WEFT_E_ARGUMENT, "time_ids");
+    expect(&m, WITH(time_ids, weft_full(c, WEFT_F32, WEFT_SHAPE(1, 5), 0)), WEFT_E_SHAPE, "together 64; the model takes 72");
+    expect(&m, WITH(timestep_cond, good.text_embeds), WEFT_E_ARGUMENT, "timestep_cond");
+#undef WITH
+    weft_scope_end(c, s, NULL);
+    close_model(&m);
+}
+
+/* Weights of another model: all that is wrong is told by name. */
+TEST(wrong_weights) {
+    struct model m;
+    if (!open_model(&m, context("cpu", 1, WEFT_PRECISION_EXACT), "sd1", WEFT_F32)) return;
+    m.config.context = 40;
+    CHECK(weft_tree_check(m.c, m.tree, weft_unet_walk, &m.config, true) == WEFT_E_PARAMS);
+    CHECK_HAS(weft_message(m.c), "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight");
+    weft_clear(m.c);
+    close_model(&m);
+}
+
+static bool stop_at(void *user, const char *what, int64_t done, int64_t total) {
+    CHECK_STR(what, "unet");
+    CHECK(done >= 1 && done <= total);
+    return --*(int *)user > 0;
+}
+
+TEST(cancel) {
+    struct model m;
+    if (!open_model(&m, context("cpu", 1, WEFT_PRECISION_EXACT), "mid", WEFT_F32)) return;
+    for (int stop = 1; stop <= 6; stop++) {
+        int left = stop;
+        weft_scope s = weft_scope_named(m.c, "case");
+        weft_unet_inputs in = inputs(&m, 0);
+        weft_set_progress(m.c, stop_at, &left);
+        CHECK(weft_unet2d_condition(m.c, weft_root(m.tree), &m.config, &in) == NULL);
+        CHECK_EQ(weft_error(m.c), WEFT_E_CANCELLED);
+        weft_set_progress(m.c, NULL, NULL);
+        weft_scope_end(m.c, s, NULL);
+        weft_clear(m.c);
+    }
+    close_model(&m);
+}
+
+/* Memory that ends at the n-th request: a clean error, nothing leaked, for every n until it suffices. */
+struct faulty { int64_t left; };
+static void *faulty_alloc(void *user, size_t bytes) {
+    struct faulty *f = user;
+    void *p = NULL;
+    if (f->left-- <= 0) return NULL;
+    return posix_memalign(&p, 64, bytes ? bytes : 1) ? NULL : p;
+}
+static void faulty_free(void *user, void *p, size_t bytes) {
+    (void)user;
+    (void)bytes;
+    free(p);
+}
+
+TEST(memory_ends) {
+    struct faulty f = { INT64_MAX };
+    struct model m;
+    weft_ctx *c = weft_ctx_new(&(weft_options){ .threads = 1, .os_alloc = faulty_alloc, .os_free = faulty_free, .os_user = &f });
+    if (!open_model(&m, c, "mid", WEFT_F32)) return;
+    bool done = false;
+    for (int64_t n = 0; n < 4000 && !done && !test_failures; n += 1 + n / 8) {
+        weft_scope s = weft_scope_named(c, "case");
+        weft_unet_inputs in = inputs(&m, 0);
+        weft_memory_trim(c);
+        f.left = n;
+        weft_tensor *y = weft_unet2d_condition(c, weft_root(m.tree), &m.config, &in);
+        f.left = INT64_MAX;
+        done = y != NULL;
+        if (!y) CHECK_EQ(weft_error(c), WEFT_E_MEMORY);
+        weft_scope_end(c, s, NULL);
+        weft_clear(c);
+    }
+    CHECK(done);
+    close_model(&m);
+}
+
+TEST_MAIN
