@@ -1,0 +1,105 @@
+/* Attention against the naive one: sizes, causal masks, gaps between tokens, sharp softmaxes, types. */
+#include "tests/kernel_products.h"
+
+static void attention(weft_dtype type, int64_t batch, int64_t heads, int64_t tq, int64_t tk, int64_t d, int causal, double sharp, int64_t gap) {
+    weft_attention_args a;
+    char what[160];
+    if (!cpu_takes(WEFT_KERNEL_attention, type)) return;
+    random_state = (uint64_t)(batch * 3 + heads * 31 + tq * 1000003 + tk * 10007 + d * 101);
+    struct kernel_case c = attention_case(&a, type, batch, heads, tq, tk, d, causal, sharp, gap);
+    snprintf(what, sizeof what, "%d×%d heads, %d queries, %d keys, d %d, causal %d, sharp %g, gap %d, %s", (int)batch, (int)heads, (int)tq, (int)tk, (int)d, causal, sharp,
+             (int)gap, weft_dtype_name(type));
+    case_check(&c, what);
+    c.no_hint = true;
+    case_check(&c, what);
+    buffers_free();
+}
+
+TEST(attention_sizes) {
+    static const int64_t tokens[] = { 1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 77, 130 };
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++)
+        for (size_t j = 0; j < sizeof tokens / sizeof *tokens; j++)
+            attention(WEFT_F32, 1 + (int64_t)(i + j) % 3, 1 + (int64_t)i % 3, tokens[i], tokens[j], 1 + (int64_t)(i * 5 + j * 3) % 20, 0, 1, (int64_t)(i + j) % 2 * 5);
+}
+
+TEST(attention_widths) {
+    for (int64_t d = 1; d <= 50; d++) attention(WEFT_F32, 1, 2, 5, 19, d, d % 2, 1, 0);
+    attention(WEFT_F32, 1, 2, 20, 40, 64, 0, 1, 0);
+    attention(WEFT_F32, 1, 1, 20, 40, 80, 0, 1, 3);
+    attention(WEFT_F32, 2, 1, 9, 33, 128, 1, 1, 0);
+    attention(WEFT_F32, 1, 2, 17, 20, 160, 0, 1, 0);
+    attention(WEFT_F32, 1, 1, 10, 20, 512, 0, 1, 0);     /* the autoencoder's single head */
+    attention(WEFT_F32, 1, 1, 3, 5, 1031, 0, 1, 0);
+}
+
+/* Fewer keys than queries: the first rows see none and give zeros. */
+TEST(attention_causal) {
+    static const int64_t tokens[] = { 1, 2, 5, 8, 16, 17, 33, 77, 129 };
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++)
+        for (size_t j = 0; j < sizeof tokens / sizeof *tokens; j++) attention(WEFT_F32, 1, 2, tokens[i], tokens[j], 9, 1, 1, 0);
+    attention(WEFT_F32, 1, 3, 77, 77, 64, 1, 2, 0);
+    attention(WEFT_F32, 1, 1, 300, 300, 16, 1, 2, 0);
+}
+
+TEST(attention_long) {
+    attention(WEFT_F32, 1, 1, 70, 1025, 40, 0, 1, 0);
+    attention(WEFT_F32, 1, 1, 1025, 77, 40, 0, 1, 0);
+    attention(WEFT_F32, 1, 2, 500, 501, 8, 0, 3, 0);
+}
+
+/* Scores up to several hundred: the largest has to be taken off before the exponential, block by block. */
+TEST(attention_sharp) {
+    for (double sharp = 10; sharp <= 1000; sharp *= 10) {
+        attention(WEFT_F32, 1, 2, 19, 150, 16, 0, sharp, 0);
+        attention(WEFT_F32, 1, 1, 40, 40, 33, 1, sharp, 0);
+    }
+}
+
+/* Scores that rise, fall and jump along the keys, so that the running largest changes in every block, or never. */
+TEST(attention_running_largest) {
+    for (int slope = -2; slope <= 2; slope++) {
+        weft_attention_args a;
+        struct kernel_case c = attention_case(&a, WEFT_F32, 1, 1, 9, 200, 8, 0, 1, 0);
+        float *q = (float *)a.q, *k = (float *)a.k;
+        for (int i = 0; i < 9; i++)
+            for (int x = 0; x < 8; x++) q[i * 8 + x] = x == 0 ? 1 : 0;
+        for (int j = 0; j < 200; j++) k[j * 8] = (float)(slope == 2 ? (j == 150 ? 3000 : -3000) : slope * j * 3);
+        c.tolerance = 1e-5;     /* scores of about 200 to 1000, in f32, and an exponential of their differences */
+        case_check(&c, "scores in a slope");
+        buffers_free();
+    }
+}
+
+TEST(attention_types) {
+    static const weft_dtype floats[] = { WEFT_F32, WEFT_F16, WEFT_BF16, WEFT_F64 };
+    for (int t = 0; t < 4; t++) {
+        attention(floats[t], 2, 3, 21, 35, 16, 0, 1, 0);
+        attention(floats[t], 1, 2, 21, 21, 13, 1, 2, 3);
+        attention(floats[t], 1, 1, 1, 77, 40, 0, 1, 0);
+    }
+}
+
+/* Heads before tokens (B,heads,T,d); keys and values shared by all heads and by the batch. */
+TEST(attention_strides) {
+    const int64_t batch = 2, heads = 3, tq = 18, tk = 20, d = 11;
+    weft_attention_args a;
+    struct kernel_case c = attention_case(&a, WEFT_F32, batch, heads, tq, tk, d, 0, 1, 0);
+    a.q_token = a.o_token = d;
+    a.q_head = a.o_head = tq * d;
+    a.k_token = d;
+    a.k_head = tk * d;
+    case_check(&c, "heads before tokens");
+    a.k_head = a.v_head = 0;
+    a.k_batch = a.v_batch = 0;
+    case_check(&c, "keys and values shared");
+    buffers_free();
+}
+
+TEST(attention_of_nothing) {
+    attention(WEFT_F32, 0, 2, 5, 5, 8, 0, 1, 0);
+    attention(WEFT_F32, 1, 2, 0, 5, 8, 0, 1, 0);
+    attention(WEFT_F32, 1, 2, 5, 0, 8, 0, 1, 0);         /* no key at all: zeros */
+    attention(WEFT_F32, 1, 2, 5, 0, 8, 1, 1, 0);
+}
+
+KERNEL_TEST_MAIN
