@@ -1,0 +1,21 @@
+/* The table of one instruction set's kernels; see table.h. Memory and names are cpu.c's. */
+#include "kernels/cpu/table.h"
+
+#define BIT(t) (1u << (t))
+#define F32 BIT(WEFT_F32)
+#define WEIGHTS (F32 | BIT(WEFT_F16) | BIT(WEFT_BF16))
+#define ALL ((1u << WEFT_DTYPE_COUNT) - 1)
+
+const weft_kernels ISA_NAME(weft_cpu_table) = {
+    .pack_bytes = ISA_NAME(pack_bytes),
+#define K(name) .name = ISA_NAME(name),
+    WEFT_KERNEL_LIST(K)
+#undef K
+    .types = {
+        WEIGHTS, WEIGHTS, F32, F32, F32, F32,                   /* pack … attention */
+        F32, F32, F32,                                          /* norms, softmax */
+        F32, F32, F32, F32, F32, ALL, ALL, F32,                 /* unary … reduce */
+        F32 | BIT(WEFT_U8), ALL, F32, F32,                      /* resample … timestep */
+    },
+};
+_Static_assert(WEFT_KERNEL_COUNT == 21, "a new kernel needs its types above, in the order of the list");
