@@ -4,15 +4,15 @@
  * is PyTorch's (aten/src/ATen/core/DistributionsHelper.h and native/cpu): an integer range below 2²⁸ takes one 32-bit draw modulo the range,
  * a larger one 64 bits.
  */
-#include <stdlib.h>
 #include <string.h>
+#include "runtime/internal.h"
 #include "runtime/rng_internal.h"
 
 #define WIDE_RANGE ((uint64_t)1 << 28)
 #define LONG_PERMUTATION (UINT32_MAX / 20)      /* from here on torch.randperm draws 64 bits an element, inside out */
 
 weft_rng *weft_rng_new(weft_ctx *c, weft_rng_kind kind, uint64_t seed) {
-    weft_rng *r = calloc(1, sizeof *r);
+    weft_rng *r = weft_host_alloc(sizeof *r);
     if (!r) {
         weft_fail(c, WEFT_E_MEMORY, "no memory for a random generator");
         return NULL;
@@ -23,7 +23,7 @@ weft_rng *weft_rng_new(weft_ctx *c, weft_rng_kind kind, uint64_t seed) {
     return r;
 }
 
-void weft_rng_free(weft_rng *r) { free(r); }
+void weft_rng_free(weft_rng *r) { weft_host_free(r); }
 
 void weft_rng_seed(weft_rng *r, uint64_t seed) {
     r->seed = seed;
@@ -212,14 +212,14 @@ static weft_tensor *make(weft_ctx *c, weft_rng *r, enum what what, weft_dtype ty
         return t;
     }
     size_t bytes = (size_t)weft_count(t) * weft_dtype_size(type);
-    data = malloc(bytes);
+    data = weft_host_alloc(bytes);
     if (!data) {
         weft_fail(c, WEFT_E_MEMORY, "no memory for %zu bytes of random numbers", bytes);
         return NULL;
     }
     fill(r, what, type, data, weft_count(t), low, high);
     weft_status status = weft_write(c, t, data, bytes);
-    free(data);
+    weft_host_free(data);
     return status == WEFT_OK ? t : NULL;
 }
 

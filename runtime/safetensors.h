@@ -1,8 +1,11 @@
 /* safetensors files: u64 little-endian header length, JSON header, raw data. Format: huggingface/safetensors.
  *
- * Reading maps the file and checks all of it before anything is used: header ≤100 MB, depth, duplicate keys, known types,
- * shape × size == extent, extents in order, without overlap or gap, inside the file. Writing goes to a temporary name
- * in the same folder, is synced, then renamed.
+ * Reading maps the file and checks all of it before anything is used: header ≤100 MB, strict JSON, duplicate names, known types,
+ * at most WEFT_MAX_RANK dimensions, shape × size == extent, extents without overlap or gap, up to the file's end. Writing goes
+ * to a temporary name in the same folder, is synced, then renamed.
+ *
+ * A mapped file must not be cut short while it is in use: the system answers a read past the new end by SIGBUS. Replacing it by a new file
+ * of the same name (as Weft and most programs write) does no harm.
  */
 #ifndef WEFT_SAFETENSORS_H
 #define WEFT_SAFETENSORS_H
@@ -16,8 +19,9 @@ typedef struct weft_st_entry {
     weft_dtype type;
     int rank;
     int64_t shape[WEFT_MAX_RANK];
-    const void *data;           /* inside the mapping */
+    const void *data;           /* inside the mapping; may lie at an odd address */
     size_t bytes;
+    const char *foreign;        /* a type that Weft does not have ("F8_E4M3"): the entry is then its bytes, as u8; NULL otherwise */
 } weft_st_entry;
 
 /* NULL with the context's error set: the message names the file and what is wrong with it. Counted references; tensors made
@@ -34,14 +38,15 @@ const weft_st_entry *weft_st_find(const weft_safetensors *f, const char *name); 
 /* __metadata__: the value of a key, NULL where there is none; or the i-th pair (false past the end). */
 const char *weft_st_metadata(const weft_safetensors *f, const char *key);
 bool weft_st_metadata_at(const weft_safetensors *f, int64_t i, const char **key, const char **value);
-/* A tensor on the mapping (no copy on a CPU), in the innermost scope. */
+/* A tensor on the mapping (no copy on a CPU, unless its address does not suit its type), in the innermost scope. */
 weft_tensor *weft_st_tensor(weft_ctx *c, weft_safetensors *f, const weft_st_entry *e);
 /* Tells the system that the entry's pages are not needed for now (they were packed). */
 void weft_st_drop_pages(weft_safetensors *f, const weft_st_entry *e);
 
 /* One tensor to write: read from t (any strides), stored as `type`. */
 typedef struct weft_st_item { const char *name; weft_tensor *tensor; weft_dtype type; } weft_st_item;
-/* metadata: NULL or key, value, …, NULL. Sorted by name; the file is complete or not there. */
+/* metadata: NULL or key, value, …, NULL. In the order of the reference library (wider types first, which aligns them all, then by name);
+ * the file is complete or not there. */
 weft_status weft_st_write(weft_ctx *c, const char *path, const weft_st_item *items, int64_t n, const char *const *metadata) WEFT_MUST_CHECK;
 
 #endif
