@@ -124,7 +124,8 @@ weft_tensor *weft_tensor_new(weft_ctx *c, weft_dtype type, int rank, const int64
 
 /* The same, holding a copy of dense host data of the same type. */
 weft_tensor *weft_tensor_from(weft_ctx *c, weft_dtype type, int rank, const int64_t *shape, const void *data);
-/* A view on memory of the caller's (a mapped file); `release(user)` is called when nothing refers to it any more. */
+/* A view on memory of the caller's (a mapped file), which is never written; `release(user)` is called when nothing refers to it any
+ * more, or at once where it fails. Holds its data in a shape-only context too. */
 weft_tensor *weft_tensor_borrow(weft_ctx *c, weft_dtype type, int rank, const int64_t *shape, const void *data,
                                 void (*release)(void *user), void *user);
 weft_tensor *weft_full(weft_ctx *c, weft_dtype type, int rank, const int64_t *shape, double value);

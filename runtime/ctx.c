@@ -1,0 +1,200 @@
+/* The context: back end, threads, the sticky error with the path of the open scopes, cancelling, progress. */
+#include <sched.h>
+#include <stdarg.h>
+#include <string.h>
+#include "runtime/internal.h"
+
+enum { MAX_THREADS = 1024 };
+
+/* What a kernel may take for speed alone: a quarter of what the limit leaves, and no more than this. */
+static const size_t most_scratch_hint = (size_t)512 << 20;
+
+const char *weft_status_name(weft_status s) {
+    static const char *const name[WEFT_STATUS_COUNT] = {
+        "ok", "argument", "shape", "type", "memory", "file", "format", "params", "device", "cancelled", "internal",
+    };
+    return (unsigned)s < WEFT_STATUS_COUNT ? name[s] : "?";
+}
+
+/* ---- threads ------------------------------------------------------------------------------------------------------------ */
+
+/* Cores that a control group's quota pays for (cgroup v2: "quota period" in microseconds, or "max period"); 0: no quota. */
+static int quota_cores(void) {
+    long long quota, period;
+    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (!f) return 0;
+    int read = fscanf(f, "%lld %lld", &quota, &period);
+    fclose(f);
+    if (read != 2 || quota < 1 || period < 1) return 0;
+    long long cores = (quota - 1) / period + 1;
+    return cores < MAX_THREADS ? (int)cores : MAX_THREADS;
+}
+
+/* Cores that this process may use. */
+static int cores(void) {
+    int count = 0, quota = quota_cores();
+    for (int room = 1024; room <= 1 << 20; room *= 2) {     /* a kernel with more cores than the set has room for refuses it */
+        cpu_set_t *set = CPU_ALLOC(room);
+        if (!set) break;
+        size_t size = CPU_ALLOC_SIZE(room);
+        bool known = sched_getaffinity(0, size, set) == 0;
+        if (known) count = CPU_COUNT_S(size, set);
+        CPU_FREE(set);
+        if (known) break;
+    }
+    if (quota && quota < count) count = quota;
+    return count < 1 ? 1 : count > MAX_THREADS ? MAX_THREADS : count;
+}
+
+int weft_threads(const weft_ctx *c) { return c->env.threads; }
+
+weft_status weft_set_threads(weft_ctx *c, int threads) {
+    if (threads < 0 || threads > MAX_THREADS)
+        return weft_fail(c, WEFT_E_ARGUMENT, "%d threads; 1 to %d are possible, or 0 for one for each core", threads, MAX_THREADS);
+    c->env.threads = threads ? threads : cores();
+    return c->status;
+}
+
+/* ---- birth and end ------------------------------------------------------------------------------------------------------ */
+
+static const weft_kernels *find_device(const char *name) {
+    if (!name || !strcmp(name, "cpu")) return weft_kernels_cpu();
+    return strcmp(name, "reference") ? NULL : weft_kernels_reference();
+}
+
+weft_ctx *weft_ctx_new(const weft_options *options) {
+    static const weft_options defaults;
+    const weft_options *o = options ? options : &defaults;
+    weft_ctx *c = weft_host_alloc(sizeof *c);
+    if (!c) return NULL;
+    c->kernels = find_device(o->device);
+    weft_memory_init(&c->memory, c->kernels, o);
+    c->env = (weft_env){ .threads = 1, .precision = o->precision, .owner = &c->memory, .alloc = weft_scratch_alloc,
+                         .release = weft_scratch_release, .cancel = &c->cancel };
+    if (!c->kernels) weft_fail(c, WEFT_E_DEVICE, "there is no device \"%s\"; there are \"cpu\" and \"reference\"", o->device);
+    if (!o->os_alloc != !o->os_free) weft_fail(c, WEFT_E_ARGUMENT, "os_alloc and os_free are given both or not at all");
+    if ((unsigned)o->precision > WEFT_PRECISION_EXACT) {
+        weft_fail(c, WEFT_E_ARGUMENT, "precision %d; there are fast (%d) and exact (%d)", (int)o->precision, WEFT_PRECISION_FAST, WEFT_PRECISION_EXACT);
+        c->env.precision = WEFT_PRECISION_EXACT;
+    }
+    weft_set_threads(c, o->threads);
+    return c;
+}
+
+static void destroy(weft_ctx *c) {
+    weft_memory_trim(c);
+    weft_host_free(c->frames);
+    weft_host_free(c->owned);
+    weft_host_free(c);
+}
+
+void weft_ctx_free(weft_ctx *c) {
+    if (!c) return;
+    weft_scope_flush(c);
+    c->closed = true;
+    if (!c->tensors) destroy(c);
+}
+
+void weft_ctx_tensor_gone(weft_ctx *c) {
+    if (--c->tensors == 0 && c->closed) destroy(c);
+}
+
+/* ---- errors ---------------------------------------------------------------------------------------------------------------- */
+
+bool weft_ok(const weft_ctx *c) { return c->status == WEFT_OK; }
+
+weft_status weft_error(const weft_ctx *c) { return c->status; }
+
+const char *weft_message(const weft_ctx *c) { return c->message; }
+
+/* Whether a frame further in names a place in the same tree: its path then contains this one's. */
+static bool named_further_in(const weft_ctx *c, uint32_t frame) {
+    for (uint32_t i = frame + 1; i < c->frame_count; i++)
+        if (c->frames[i].place.tree == c->frames[frame].place.tree) return true;
+    return false;
+}
+
+/* "sample: unet.down_blocks.0: ", as far as the room goes; returns its length. */
+static size_t path_text(const weft_ctx *c, char *out, size_t room) {
+    char name[512];
+    size_t used = 0;
+    for (uint32_t i = 0; i < c->frame_count; i++) {
+        const weft_frame *f = &c->frames[i];
+        const char *text = f->name;
+        if (!text && f->place.tree && !named_further_in(c, i)) text = weft_params_name(f->place, name, sizeof name);
+        if (!text || !*text) continue;
+        int n = snprintf(out + used, room - used, "%s: ", text);
+        if (n < 0 || (size_t)n >= room - used) break;
+        used += (size_t)n;
+    }
+    out[used] = '\0';
+    return used;
+}
+
+weft_status weft_fail(weft_ctx *c, weft_status code, const char *format, ...) {
+    va_list list;
+    if (c->status != WEFT_OK) return c->status;
+    c->status = (unsigned)code < WEFT_STATUS_COUNT && code != WEFT_OK ? code : WEFT_E_INTERNAL;
+    size_t used = path_text(c, c->message, sizeof c->message / 2);
+    va_start(list, format);
+    vsnprintf(c->message + used, sizeof c->message - used, format, list);
+    va_end(list);
+    for (char *p = c->message; *p; p++)
+        if (*p == '\n' || *p == '\r') *p = ' ';
+    return c->status;
+}
+
+void weft_clear(weft_ctx *c) {
+    if (!c->kernels) return;
+    __atomic_store_n(&c->cancel, 0, __ATOMIC_RELAXED);
+    c->status = WEFT_OK;
+    c->message[0] = '\0';
+}
+
+/* ---- the rest -------------------------------------------------------------------------------------------------------------- */
+
+weft_precision weft_precision_of(const weft_ctx *c) { return c->env.precision; }
+
+void weft_set_precision(weft_ctx *c, weft_precision p) {
+    if ((unsigned)p > WEFT_PRECISION_EXACT) weft_fail(c, WEFT_E_ARGUMENT, "precision %d is not known", (int)p);
+    else c->env.precision = p;
+}
+
+const weft_kernels *weft_backend(const weft_ctx *c) { return c->kernels; }
+
+bool weft_on_host(const weft_ctx *c) { return c->kernels && !c->kernels->last_error; }
+
+const weft_env *weft_env_now(weft_ctx *c) {
+    const weft_memory *m = &c->memory;
+    size_t left = !m->limit ? SIZE_MAX : m->live < m->limit ? m->limit - m->live : 0;
+    c->env.scratch_hint = left / 4 < most_scratch_hint ? left / 4 : most_scratch_hint;
+    return &c->env;
+}
+
+void weft_cancel(weft_ctx *c) { __atomic_store_n(&c->cancel, 1, __ATOMIC_RELAXED); }
+
+bool weft_cancelled(weft_ctx *c) {
+    if (!__atomic_load_n(&c->cancel, __ATOMIC_RELAXED)) return false;
+    weft_fail(c, WEFT_E_CANCELLED, "cancelled");
+    return true;
+}
+
+void weft_set_progress(weft_ctx *c, weft_progress_fn *fn, void *user) {
+    c->progress = fn;
+    c->progress_user = user;
+}
+
+bool weft_progress(weft_ctx *c, const char *what, int64_t done, int64_t total) {
+    if (!weft_ok(c) || weft_cancelled(c)) return false;
+    if (c->progress && !c->progress(c->progress_user, what, done, total)) weft_fail(c, WEFT_E_CANCELLED, "%s: cancelled", what);
+    return !weft_cancelled(c) && weft_ok(c);
+}
+
+/* ---- shape-only ------------------------------------------------------------------------------------------------------------ */
+
+void weft_shape_only(weft_ctx *c, bool on) {
+    if (on) c->shape_only++;
+    else if (c->shape_only) c->shape_only--;
+}
+
+bool weft_is_shape_only(const weft_ctx *c) { return c->shape_only > 0; }

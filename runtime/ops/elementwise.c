@@ -1,0 +1,125 @@
+/* Element by element: unary functions, scale·x + shift, clamp, binary functions with NumPy's broadcasting, alpha·a + beta·b, geglu. */
+#include <math.h>
+#include "runtime/ops/ops.h"
+
+#define U(id, text) [WEFT_UNARY_##id] = { text, WEFT_KERNEL_unary, NULL }
+const weft_op weft_op_unary[WEFT_UNARY_COUNT] = {
+    U(SILU, "silu"), U(GELU, "gelu"), U(QUICK_GELU, "quick_gelu"), U(GELU_TANH, "gelu_tanh"), U(RELU, "relu"), U(SIGMOID, "sigmoid"), U(TANH, "tanh"),
+    U(EXP, "exp"), U(LOG, "log"), U(SQRT, "sqrt"), U(ABS, "abs"), U(SQUARE, "square"), U(SIN, "sin"), U(COS, "cos"),
+};
+#undef U
+#define B(id, text) [WEFT_BINARY_##id] = { text, WEFT_KERNEL_binary, NULL }
+const weft_op weft_op_binary[WEFT_BINARY_COUNT] = {
+    B(ADD, "add"), B(SUB, "subtract"), B(MUL, "mul"), B(DIV, "div"), B(MIN, "min"), B(MAX, "max"),
+};
+#undef B
+const weft_op weft_op_axpby = { "axpby", WEFT_KERNEL_axpby, NULL };
+const weft_op weft_op_affine = { "affine", WEFT_KERNEL_affine, NULL };
+const weft_op weft_op_clamp = { "clamp", WEFT_KERNEL_affine, NULL };
+const weft_op weft_op_geglu = { "geglu", WEFT_KERNEL_geglu, NULL };
+
+/* ---- one operand ----------------------------------------------------------------------------------------------------------- */
+
+weft_tensor *weft_unary(weft_ctx *c, weft_unary_op which, weft_tensor *x) {
+    if ((unsigned)which >= WEFT_UNARY_COUNT) {
+        weft_fail(c, WEFT_E_ARGUMENT, "%d is no unary operation", (int)which);
+        return NULL;
+    }
+    const weft_op *op = &weft_op_unary[which];
+    if (!WEFT_OP_BEGIN(c, op, x) || !weft_op_takes(c, op, x->type) || !(x = weft_op_dense(c, op, x))) return NULL;
+    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, x->shape);
+    if (!y) return NULL;
+    weft_unary_args a = { .type = x->type, .op = which, .n = weft_count(x), .x = weft_raw(x), .y = weft_raw(y) };
+    WEFT_OP_RUN(c, op, unary, a);
+    return weft_op_end(c, op, y);
+}
+
+static weft_tensor *affine(weft_ctx *c, const weft_op *op, weft_tensor *x, double scale, double shift, double low, double high) {
+    if (!WEFT_OP_BEGIN(c, op, x) || !weft_op_takes(c, op, x->type) || !(x = weft_op_dense(c, op, x))) return NULL;
+    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, x->shape);
+    if (!y) return NULL;
+    weft_affine_args a = { .type = x->type, .n = weft_count(x), .scale = scale, .shift = shift, .low = low, .high = high, .x = weft_raw(x), .y = weft_raw(y) };
+    WEFT_OP_RUN(c, op, affine, a);
+    return weft_op_end(c, op, y);
+}
+
+weft_tensor *weft_affine(weft_ctx *c, weft_tensor *x, double scale, double shift) {
+    return affine(c, &weft_op_affine, x, scale, shift, -INFINITY, INFINITY);
+}
+
+weft_tensor *weft_clamp(weft_ctx *c, weft_tensor *x, double low, double high) {
+    if (!(low <= high)) return weft_op_fail(c, &weft_op_clamp, WEFT_E_ARGUMENT, "low %g is not below high %g", low, high);
+    return affine(c, &weft_op_clamp, x, 1, 0, low, high);
+}
+
+weft_tensor *weft_geglu(weft_ctx *c, weft_tensor *x) {
+    const weft_op *op = &weft_op_geglu;
+    int64_t shape[WEFT_MAX_RANK], rows = 1;
+    char text[WEFT_TEXT];
+    if (!WEFT_OP_BEGIN(c, op, x)) return NULL;
+    const int last = x->rank - 1;
+    if (last < 0 || x->shape[last] % 2)
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "input %s does not halve along its last dimension", weft_describe(x, text, sizeof text));
+    if (!weft_op_takes(c, op, x->type) || !(x = weft_op_dense(c, op, x))) return NULL;
+    for (int i = 0; i < last; i++) rows *= shape[i] = x->shape[i];
+    shape[last] = x->shape[last] / 2;
+    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, shape);
+    if (!y) return NULL;
+    weft_geglu_args a = { .type = x->type, .rows = rows, .half = shape[last], .x = weft_raw(x), .y = weft_raw(y) };
+    WEFT_OP_RUN(c, op, geglu, a);
+    return weft_op_end(c, op, y);
+}
+
+/* ---- two operands ---------------------------------------------------------------------------------------------------------- */
+
+/* The shape to which a and b broadcast, and their strides over it (0 where repeated); false where there is none. */
+static bool spread(const weft_tensor *a, const weft_tensor *b, weft_binary_args *out) {
+    const weft_tensor *operand[2] = { a, b };
+    int64_t *stride[2] = { out->a_stride, out->b_stride };
+    out->rank = a->rank > b->rank ? a->rank : b->rank;
+    for (int i = 0; i < out->rank; i++) {
+        out->shape[i] = 1;
+        for (int j = 0; j < 2; j++) {
+            int from = i - (out->rank - operand[j]->rank);
+            int64_t size = from < 0 ? 1 : operand[j]->shape[from];
+            stride[j][i] = size == 1 ? 0 : operand[j]->stride[from];
+            if (size == 1) continue;
+            if (out->shape[i] != 1 && out->shape[i] != size) return false;
+            out->shape[i] = size;
+        }
+    }
+    return true;
+}
+
+weft_tensor *weft_binary(weft_ctx *c, weft_binary_op which, weft_tensor *a, weft_tensor *b) {
+    if ((unsigned)which >= WEFT_BINARY_COUNT) {
+        weft_fail(c, WEFT_E_ARGUMENT, "%d is no binary operation", (int)which);
+        return NULL;
+    }
+    const weft_op *op = &weft_op_binary[which];
+    weft_binary_args args = { .op = which };
+    char left[WEFT_TEXT], right[WEFT_TEXT];
+    if (!WEFT_OP_BEGIN(c, op, a, b) || !weft_op_same_type(c, op, a, "the second operand", b) || !weft_op_takes(c, op, a->type)) return NULL;
+    if (!(a = weft_plain(c, op->name, a)) || !(b = weft_plain(c, op->name, b))) return NULL;
+    if (!spread(a, b, &args))
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "%s and %s do not broadcast", weft_describe(a, left, sizeof left), weft_describe(b, right, sizeof right));
+    weft_tensor *y = weft_tensor_make(c, op->name, a->type, args.rank, args.shape);
+    if (!y) return NULL;
+    args.type = a->type;
+    args.a = weft_raw(a);
+    args.b = weft_raw(b);
+    args.y = weft_raw(y);
+    WEFT_OP_RUN(c, op, binary, args);
+    return weft_op_end(c, op, y);
+}
+
+weft_tensor *weft_axpby(weft_ctx *c, double alpha, weft_tensor *a, double beta, weft_tensor *b) {
+    const weft_op *op = &weft_op_axpby;
+    if (!WEFT_OP_BEGIN(c, op, a, b) || !weft_op_takes(c, op, a->type)) return NULL;
+    if (!weft_op_optional(c, op, a, "the second operand", &b, a->rank, a->shape) || !(a = weft_op_dense(c, op, a))) return NULL;
+    weft_tensor *y = weft_tensor_make(c, op->name, a->type, a->rank, a->shape);
+    if (!y) return NULL;
+    weft_axpby_args args = { .type = a->type, .n = weft_count(a), .alpha = alpha, .beta = beta, .a = weft_raw(a), .b = weft_raw(b), .y = weft_raw(y) };
+    WEFT_OP_RUN(c, op, axpby, args);
+    return weft_op_end(c, op, y);
+}

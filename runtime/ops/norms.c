@@ -1,0 +1,72 @@
+/* Norms: group_norm over a group's channels and all pixels, layer_norm and softmax over the last dimension.
+ * y = act((x − mean)/√(var + eps)·gamma + beta), the variance biased. */
+#include <math.h>
+#include "runtime/ops/ops.h"
+
+const weft_op weft_op_group_norm = { "group_norm", WEFT_KERNEL_group_norm, NULL };
+const weft_op weft_op_layer_norm = { "layer_norm", WEFT_KERNEL_layer_norm, NULL };
+const weft_op weft_op_softmax = { "softmax", WEFT_KERNEL_softmax, NULL };
+
+/* The product of the sizes of dimensions [first, last). */
+static int64_t product(const weft_tensor *x, int first, int last) {
+    int64_t n = 1;
+    for (int i = first; i < last; i++) n *= x->shape[i];
+    return n;
+}
+
+/* eps and the pair of gamma and beta, each (channels); the error is set where they are wrong. */
+static bool check_scale(weft_ctx *c, const weft_op *op, const weft_tensor *x, double eps, weft_tensor **gamma, weft_tensor **beta) {
+    const int64_t channels = x->shape[x->rank - 1];
+    if (!(eps >= 0) || isinf(eps)) weft_op_fail(c, op, WEFT_E_ARGUMENT, "eps %g", eps);
+    else if (!*gamma != !*beta) weft_op_fail(c, op, WEFT_E_ARGUMENT, "gamma and beta are given both or not at all");
+    return weft_op_takes(c, op, x->type) && weft_op_optional(c, op, x, "gamma", gamma, 1, &channels) && weft_op_optional(c, op, x, "beta", beta, 1, &channels);
+}
+
+weft_tensor *weft_group_norm(weft_ctx *c, weft_tensor *x, int groups, double eps, weft_tensor *gamma, weft_tensor *beta, weft_activation act) {
+    const weft_op *op = &weft_op_group_norm;
+    char text[WEFT_TEXT];
+    if (!WEFT_OP_BEGIN(c, op, x)) return NULL;
+    if (x->rank < 2) return weft_op_fail(c, op, WEFT_E_SHAPE, "input %s is not (N, H, W, C) or (N, T, C)", weft_describe(x, text, sizeof text));
+    const int64_t channels = x->shape[x->rank - 1];
+    if (groups < 1 || channels % groups)
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "the %lld channels of %s do not divide into %d groups", (long long)channels, weft_describe(x, text, sizeof text), groups);
+    if ((unsigned)act >= WEFT_ACT_COUNT) return weft_op_fail(c, op, WEFT_E_ARGUMENT, "%d is no activation", (int)act);
+    if (!check_scale(c, op, x, eps, &gamma, &beta) || !(x = weft_op_dense(c, op, x))) return NULL;
+    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, x->shape);
+    if (!y) return NULL;
+    weft_group_norm_args a = {
+        .type = x->type, .n = x->shape[0], .pixels = product(x, 1, x->rank - 1), .c = channels, .groups = groups, .eps = eps, .act = act,
+        .x = weft_raw(x), .gamma = gamma ? weft_raw(gamma) : NULL, .beta = beta ? weft_raw(beta) : NULL, .y = weft_raw(y),
+    };
+    WEFT_OP_RUN(c, op, group_norm, a);
+    return weft_op_end(c, op, y);
+}
+
+/* Whether x has a last dimension; the error is set where it has none. */
+static bool has_rows(weft_ctx *c, const weft_op *op, const weft_tensor *x) {
+    if (x->rank < 1) weft_op_fail(c, op, WEFT_E_SHAPE, "a single value has no dimension to go over");
+    return x->rank >= 1;
+}
+
+weft_tensor *weft_layer_norm(weft_ctx *c, weft_tensor *x, double eps, weft_tensor *gamma, weft_tensor *beta) {
+    const weft_op *op = &weft_op_layer_norm;
+    if (!WEFT_OP_BEGIN(c, op, x) || !has_rows(c, op, x) || !check_scale(c, op, x, eps, &gamma, &beta) || !(x = weft_op_dense(c, op, x))) return NULL;
+    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, x->shape);
+    if (!y) return NULL;
+    weft_layer_norm_args a = {
+        .type = x->type, .rows = product(x, 0, x->rank - 1), .c = x->shape[x->rank - 1], .eps = eps,
+        .x = weft_raw(x), .gamma = gamma ? weft_raw(gamma) : NULL, .beta = beta ? weft_raw(beta) : NULL, .y = weft_raw(y),
+    };
+    WEFT_OP_RUN(c, op, layer_norm, a);
+    return weft_op_end(c, op, y);
+}
+
+weft_tensor *weft_softmax(weft_ctx *c, weft_tensor *x, double scale) {
+    const weft_op *op = &weft_op_softmax;
+    if (!WEFT_OP_BEGIN(c, op, x) || !has_rows(c, op, x) || !weft_op_takes(c, op, x->type) || !(x = weft_op_dense(c, op, x))) return NULL;
+    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, x->shape);
+    if (!y) return NULL;
+    weft_softmax_args a = { .type = x->type, .rows = product(x, 0, x->rank - 1), .c = x->shape[x->rank - 1], .scale = scale, .x = weft_raw(x), .y = weft_raw(y) };
+    WEFT_OP_RUN(c, op, softmax, a);
+    return weft_op_end(c, op, y);
+}

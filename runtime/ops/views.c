@@ -1,0 +1,89 @@
+/* Views: reshape, slice, permute, broadcast. The result shares the storage; only reshape copies, and only what is not dense. */
+#include "runtime/ops/ops.h"
+
+const weft_op weft_op_reshape = { "reshape", WEFT_KERNEL_copy, NULL };
+const weft_op weft_op_slice = { "slice", WEFT_KERNEL_copy, NULL };
+const weft_op weft_op_permute = { "permute", WEFT_KERNEL_copy, NULL };
+const weft_op weft_op_broadcast = { "broadcast", WEFT_KERNEL_copy, NULL };
+
+/* The wanted shape with its −1 worked out for `count` elements; false where there is none. */
+static bool work_out(int rank, const int64_t *wanted, int64_t count, int64_t *shape) {
+    int64_t n;
+    int open = -1;
+    if (rank < 0 || rank > WEFT_MAX_RANK) return false;
+    for (int i = 0; i < rank; i++) {
+        shape[i] = wanted[i];
+        if (wanted[i] != -1) continue;
+        if (open >= 0) return false;
+        open = i;
+        shape[i] = 1;
+    }
+    if (!weft_shape_count(rank, shape, &n)) return false;
+    if (open < 0) return n == count;
+    if (n == 0 || count % n) return false;
+    shape[open] = count / n;
+    return weft_shape_count(rank, shape, &n);
+}
+
+weft_tensor *weft_reshape(weft_ctx *c, weft_tensor *t, int rank, const int64_t *shape) {
+    const weft_op *op = &weft_op_reshape;
+    int64_t out[WEFT_MAX_RANK], stride[WEFT_MAX_RANK];
+    char a[WEFT_TEXT], b[WEFT_TEXT];
+    if (!WEFT_OP_BEGIN(c, op, t)) return NULL;
+    if (!work_out(rank, shape, weft_count(t), out))
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "%s does not go into %s", weft_describe(t, a, sizeof a), weft_shape_text(rank, shape, b, sizeof b));
+    if (!(t = weft_op_dense(c, op, t))) return NULL;
+    weft_dense_strides(rank, out, stride);
+    return weft_op_end(c, op, weft_tensor_view(c, t, 0, rank, out, stride));
+}
+
+weft_tensor *weft_slice(weft_ctx *c, weft_tensor *t, int dim, int64_t start, int64_t length) {
+    const weft_op *op = &weft_op_slice;
+    int64_t shape[WEFT_MAX_RANK];
+    char text[WEFT_TEXT];
+    if (!WEFT_OP_BEGIN(c, op, t) || !weft_op_dim(c, op, t, &dim)) return NULL;
+    if (start < 0 || length < 0 || start > t->shape[dim] || length > t->shape[dim] - start)
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "%lld from %lld on is outside dimension %d of %s", (long long)length, (long long)start, dim,
+                            weft_describe(t, text, sizeof text));
+    if (!(t = weft_plain(c, op->name, t))) return NULL;
+    for (int i = 0; i < t->rank; i++) shape[i] = t->shape[i];
+    shape[dim] = length;
+    int64_t offset = length ? start * t->stride[dim] : 0;       /* an empty view points nowhere past the end */
+    return weft_op_end(c, op, weft_tensor_view(c, t, offset, t->rank, shape, t->stride));
+}
+
+weft_tensor *weft_permute(weft_ctx *c, weft_tensor *t, const int *order) {
+    const weft_op *op = &weft_op_permute;
+    int64_t shape[WEFT_MAX_RANK], stride[WEFT_MAX_RANK];
+    unsigned seen = 0;
+    char text[WEFT_TEXT];
+    if (!WEFT_OP_BEGIN(c, op, t)) return NULL;
+    for (int i = 0; i < t->rank; i++) {
+        if (order[i] < 0 || order[i] >= t->rank || seen >> order[i] & 1)
+            return weft_op_fail(c, op, WEFT_E_ARGUMENT, "dimension %d at place %d; the order names each of the %d dimensions of %s once", order[i], i,
+                                t->rank, weft_describe(t, text, sizeof text));
+        seen |= 1u << order[i];
+    }
+    if (!(t = weft_plain(c, op->name, t))) return NULL;
+    for (int i = 0; i < t->rank; i++) {
+        shape[i] = t->shape[order[i]];
+        stride[i] = t->stride[order[i]];
+    }
+    return weft_op_end(c, op, weft_tensor_view(c, t, 0, t->rank, shape, stride));
+}
+
+weft_tensor *weft_broadcast(weft_ctx *c, weft_tensor *t, int rank, const int64_t *shape) {
+    const weft_op *op = &weft_op_broadcast;
+    int64_t stride[WEFT_MAX_RANK], count;
+    char a[WEFT_TEXT], b[WEFT_TEXT];
+    if (!WEFT_OP_BEGIN(c, op, t)) return NULL;
+    bool fits = rank >= t->rank && weft_shape_count(rank, shape, &count);
+    for (int i = 0; fits && i < rank; i++) {
+        int from = i - (rank - t->rank);
+        stride[i] = from < 0 || t->shape[from] == 1 ? 0 : t->stride[from];
+        fits = from < 0 || t->shape[from] == 1 || t->shape[from] == shape[i];
+    }
+    if (!fits) return weft_op_fail(c, op, WEFT_E_SHAPE, "%s does not spread to %s", weft_describe(t, a, sizeof a), weft_shape_text(rank, shape, b, sizeof b));
+    if (!(t = weft_plain(c, op->name, t))) return NULL;
+    return weft_op_end(c, op, weft_tensor_view(c, t, 0, rank, shape, stride));
+}
