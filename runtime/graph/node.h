@@ -15,7 +15,7 @@
  *
  * run() finds its inputs as plain typed fields and leaves its outputs in fields; a failure is the context's error. The engine holds
  * the inputs for as long as run() takes; an output tensor is one of the current scope (the engine takes its own reference), an
- * output object is a reference handed over. Nodes are pure unless their flags say otherwise.
+ * output object is a reference handed over (also when run() fails), an output text is copied. Nodes are pure unless their flags say otherwise.
  */
 #ifndef WEFT_NODE_H
 #define WEFT_NODE_H
@@ -57,8 +57,7 @@ enum {
     WEFT_PORT_SEED = 8,         /* control_after_generate: the UI format keeps one more entry for it */
     WEFT_PORT_MULTILINE = 16,
     WEFT_PORT_LINK_ONLY = 32,   /* a plain value that the UI shows as a socket (forceInput) */
-    WEFT_PORT_LIST = 64,        /* output: is a list; each of its values runs what follows once */
-    WEFT_PORT_UPLOAD = 128      /* LoadImage: the UI format keeps one more entry for its button */
+    WEFT_PORT_UPLOAD = 64       /* LoadImage: the UI format keeps one more entry for its button */
 };
 
 typedef struct weft_port {
