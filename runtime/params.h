@@ -62,7 +62,8 @@ typedef enum weft_init_kind {
 } weft_init_kind;
 typedef struct weft_init { weft_init_kind kind; double fan_in, std; } weft_init;
 
-/* The parameter `name` below p, of exactly this shape. Missing or misshapen: noted in a check, an error otherwise. */
+/* The parameter `name` below p, of this shape; (n, k, 1, 1) in the tree passes for (n, k), and the other way. Missing, misshapen or of a
+ * type that is no float: noted in a check, an error otherwise. The tree owns it. */
 weft_tensor *weft_param(weft_ctx *c, weft_params p, const char *name, weft_init init, int rank, const int64_t *shape);
 
 /* ---- layers: the parameters "weight" and "bias" below p, applied -------------------------------------------- */

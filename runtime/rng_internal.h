@@ -23,6 +23,9 @@ struct weft_rng {
 static inline float rng_mt_f32(weft_rng *r) { return (float)(weft_rng_u32(r) & 0xffffffu) * 0x1p-24f; }
 static inline double rng_mt_f64(weft_rng *r) { return (double)(weft_rng_u64(r) & 0x1fffffffffffffu) * 0x1p-53; }
 
+/* Two normals of u1 in (0, 1] and u2 in [0, 1), the same bits on every machine. */
+void rng_box_muller(float u1, float u2, float *cosine, float *sine);
+
 void rng_mt_randn_f32(weft_rng *r, float *dst, int64_t n);
 void rng_mt_randn_f64(weft_rng *r, double *dst, int64_t n);
 

@@ -65,15 +65,18 @@ static void cephes_sincos(float x, float *sine, float *cosine) {
     *cosine = (j + 2) & 4 ? -cos_x : cos_x;
 }
 
-/* Sixteen uniforms become sixteen normals. Adding 0 turns −0 into 0, as PyTorch's "· std + mean" does. */
+/* Adding 0 turns −0 into 0, as PyTorch's "· std + mean" does. */
+void rng_box_muller(float u1, float u2, float *cosine, float *sine) {
+    float radius = sqrtf(-2 * cephes_log(u1));
+    float s, c;
+    cephes_sincos((float)(2 * PI) * u2, &s, &c);
+    *cosine = radius * c + 0.0f;
+    *sine = radius * s + 0.0f;
+}
+
+/* Sixteen uniforms become sixteen normals. */
 static void block_f32(float *d) {
-    for (int j = 0; j < 8; j++) {
-        float radius = sqrtf(-2 * cephes_log(1 - d[j]));
-        float sine, cosine;
-        cephes_sincos((float)(2 * PI) * d[j + 8], &sine, &cosine);
-        d[j] = radius * cosine + 0.0f;
-        d[j + 8] = radius * sine + 0.0f;
-    }
+    for (int j = 0; j < 8; j++) rng_box_muller(1 - d[j], d[j + 8], d + j, d + j + 8);
 }
 
 static void block_f64(double *d) {
