@@ -16,9 +16,9 @@ const char *weft_status_name(weft_status s) {
     return (unsigned)s < WEFT_STATUS_COUNT ? name[s] : "?";
 }
 
-/* ---- threads ------------------------------------------------------------------------------------------------------------ */
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
 
-/* Cores that a control group's quota pays for (cgroup v2: "quota period" in microseconds, or "max period"); 0: no quota. */
+/* Cores that a control group's quota pays for (cgroup v2: "quota period" in microseconds, or "max period"); 0: none. */
 static int quota_cores(void) {
     long long quota, period;
     FILE *f = fopen("/sys/fs/cgroup/cpu.max", "r");
@@ -33,7 +33,7 @@ static int quota_cores(void) {
 /* Cores that this process may use. */
 static int cores(void) {
     int count = 0, quota = quota_cores();
-    for (int room = 1024; room <= 1 << 20; room *= 2) {     /* a kernel with more cores than the set has room for refuses it */
+    for (int room = 1024; room <= 1 << 20; room *= 2) {     /* too small a set is refused */
         cpu_set_t *set = CPU_ALLOC(room);
         if (!set) break;
         size_t size = CPU_ALLOC_SIZE(room);
@@ -50,12 +50,13 @@ int weft_threads(const weft_ctx *c) { return c->env.threads; }
 
 weft_status weft_set_threads(weft_ctx *c, int threads) {
     if (threads < 0 || threads > MAX_THREADS)
-        return weft_fail(c, WEFT_E_ARGUMENT, "%d threads; 1 to %d are possible, or 0 for one for each core", threads, MAX_THREADS);
+        return weft_fail(c, WEFT_E_ARGUMENT, "%d threads; 1 to %d are possible, or 0 for one for each core", threads,
+                         MAX_THREADS);
     c->env.threads = threads ? threads : cores();
     return c->status;
 }
 
-/* ---- birth and end ------------------------------------------------------------------------------------------------------ */
+/* ---- birth and end ----------------------------------------------------------------------------------------------- */
 
 static const weft_kernels *find_device(const char *name) {
     if (!name || !strcmp(name, "cpu")) return weft_kernels_cpu();
@@ -69,14 +70,12 @@ weft_ctx *weft_ctx_new(const weft_options *options) {
     if (!c) return NULL;
     c->kernels = find_device(o->device);
     weft_memory_init(&c->memory, c->kernels, o);
-    c->env = (weft_env){ .threads = 1, .precision = o->precision, .owner = &c->memory, .alloc = weft_scratch_alloc,
+    c->env = (weft_env){ .threads = 1, .owner = &c->memory, .alloc = weft_scratch_alloc,
                          .release = weft_scratch_release, .cancel = &c->cancel };
-    if (!c->kernels) weft_fail(c, WEFT_E_DEVICE, "there is no device \"%s\"; there are \"cpu\" and \"reference\"", o->device);
+    if (!c->kernels)
+        weft_fail(c, WEFT_E_DEVICE, "there is no device \"%s\"; there are \"cpu\" and \"reference\"", o->device);
     if (!o->os_alloc != !o->os_free) weft_fail(c, WEFT_E_ARGUMENT, "os_alloc and os_free are given both or not at all");
-    if ((unsigned)o->precision > WEFT_PRECISION_EXACT) {
-        weft_fail(c, WEFT_E_ARGUMENT, "precision %d; there are fast (%d) and exact (%d)", (int)o->precision, WEFT_PRECISION_FAST, WEFT_PRECISION_EXACT);
-        c->env.precision = WEFT_PRECISION_EXACT;
-    }
+    weft_set_precision(c, o->precision);
     weft_set_threads(c, o->threads);
     return c;
 }
@@ -99,7 +98,7 @@ void weft_ctx_tensor_gone(weft_ctx *c) {
     if (--c->tensors == 0 && c->closed) destroy(c);
 }
 
-/* ---- errors ---------------------------------------------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
 
 bool weft_ok(const weft_ctx *c) { return c->status == WEFT_OK; }
 
@@ -151,7 +150,7 @@ void weft_clear(weft_ctx *c) {
     c->message[0] = '\0';
 }
 
-/* ---- the rest -------------------------------------------------------------------------------------------------------------- */
+/* ---- the rest ---------------------------------------------------------------------------------------------------- */
 
 weft_precision weft_precision_of(const weft_ctx *c) { return c->env.precision; }
 
@@ -186,11 +185,12 @@ void weft_set_progress(weft_ctx *c, weft_progress_fn *fn, void *user) {
 
 bool weft_progress(weft_ctx *c, const char *what, int64_t done, int64_t total) {
     if (!weft_ok(c) || weft_cancelled(c)) return false;
-    if (c->progress && !c->progress(c->progress_user, what, done, total)) weft_fail(c, WEFT_E_CANCELLED, "%s: cancelled", what);
+    if (c->progress && !c->progress(c->progress_user, what, done, total))
+        weft_fail(c, WEFT_E_CANCELLED, "%s: cancelled", what);
     return !weft_cancelled(c) && weft_ok(c);
 }
 
-/* ---- shape-only ------------------------------------------------------------------------------------------------------------ */
+/* ---- shape-only -------------------------------------------------------------------------------------------------- */
 
 void weft_shape_only(weft_ctx *c, bool on) {
     if (on) c->shape_only++;

@@ -1,5 +1,5 @@
-/* Small structs of the runtime come from here. Alone in its file, so that a test's own three functions take their place when
- * it is linked: that is how failing allocations are tried. */
+/* Small structs of the runtime come from here. Alone in its file, so that a test's own three functions take their place
+ * when it is linked: that is how failing allocations are tried. */
 #include <stdlib.h>
 #include "runtime/internal.h"
 

@@ -4,15 +4,16 @@
 #ifndef WEFT_INTERNAL_H
 #define WEFT_INTERNAL_H
 
+#include <inttypes.h>
 #include "runtime/params.h"
 
-/* ---- host memory for small structs (host.c): malloc and its like; a test that links its own makes them fail ------------ */
+/* ---- host memory for small structs (host.c); a test that links its own functions makes them fail ----------------- */
 
 void *weft_host_alloc(size_t bytes);                /* zeroed; NULL without memory */
 void *weft_host_resize(void *p, size_t bytes);      /* NULL without memory, and p is as it was */
 void weft_host_free(void *p);                       /* takes NULL */
 
-/* ---- counted memory (memory.c) -------------------------------------------------------------------------------------- */
+/* ---- counted memory (memory.c) ----------------------------------------------------------------------------------- */
 
 enum { WEFT_CLASSES = 1216 };       /* of sizes, see memory.c */
 
@@ -21,7 +22,7 @@ typedef struct weft_block {
     void *data;
     size_t size;
     struct weft_block *newer, *older;       /* in the cache, by the time they came */
-    struct weft_block *next, *previous;     /* in the cache: those of one class, newest first; live scratch: the list of it */
+    struct weft_block *next, *previous;     /* in the cache: those of one class; of live scratch: the list of it */
 } weft_block;
 
 typedef struct weft_memory {
@@ -29,7 +30,7 @@ typedef struct weft_memory {
     void (*os_free)(void *user, void *p, size_t bytes);
     void *os_user;
     size_t limit, live, cached, peak;
-    size_t high;                            /* the most that was live since the last trim: what the cache's bound follows */
+    size_t high;                            /* the most that was live since the last trim: bounds the cache */
     weft_block *classes[WEFT_CLASSES];
     weft_block *newest, *oldest;
     weft_block *scratch;                    /* what kernels hold */
@@ -45,7 +46,7 @@ weft_status weft_memory_fail(weft_ctx *c, const char *who);
 void *weft_scratch_alloc(void *owner, size_t bytes);
 void weft_scratch_release(void *owner, void *p, size_t bytes);
 
-/* ---- context (ctx.c) ------------------------------------------------------------------------------------------------ */
+/* ---- context (ctx.c) --------------------------------------------------------------------------------------------- */
 
 typedef struct weft_frame {
     uint32_t first;             /* of its tensors in weft_ctx.owned */
@@ -65,7 +66,7 @@ struct weft_ctx {
     int shape_only;                     /* how deep; 0: off */
     weft_frame *frames;
     uint32_t frame_count, frame_room;
-    weft_tensor **owned;                /* the scopes' tensors, outermost scope first; those before the first frame are the context's */
+    weft_tensor **owned;                /* the scopes' tensors, outermost first; before frame 0: the context's */
     uint32_t owned_count, owned_room;
     weft_progress_fn *progress;
     void *progress_user;
@@ -85,7 +86,7 @@ const weft_env *weft_env_now(weft_ctx *c);
 /* "1.5 GiB" into out (of 32 bytes); returns it. */
 const char *weft_bytes_text(size_t bytes, char out[32]);
 
-/* ---- storage, tensors (tensor.c) -------------------------------------------------------------------------------------- */
+/* ---- storage, tensors (tensor.c) --------------------------------------------------------------------------------- */
 
 typedef struct weft_storage {
     int64_t refs;
@@ -118,64 +119,76 @@ struct weft_tensor {
     void *on_packed_user;
 };
 
-/* New storage of the context's own, with one reference; `who` begins the message of the error. NULL with the error set. */
+/* New storage of the context's own, with one reference; `who` begins the error's message. NULL with the error set. */
 weft_storage *weft_storage_new(weft_ctx *c, const char *who, size_t bytes);
 void weft_storage_drop(weft_storage *s);            /* takes NULL */
 
 /* weft_tensor_new() whose error begins with `who` (an operation's name). */
 weft_tensor *weft_tensor_make(weft_ctx *c, const char *who, weft_dtype type, int rank, const int64_t *shape);
 /* A tensor on t's storage (offset in elements from t's first), in the innermost scope. */
-weft_tensor *weft_tensor_view(weft_ctx *c, weft_tensor *t, int64_t offset, int rank, const int64_t *shape, const int64_t *stride);
-/* Elements of a shape; false where it is negative, of a wrong rank, or so large that its bytes or strides would overflow. */
+weft_tensor *weft_tensor_view(weft_ctx *c, weft_tensor *t, int64_t offset, int rank, const int64_t *shape,
+                              const int64_t *stride);
+/* Elements of a shape; false where it is negative, of a wrong rank, or so large that bytes or strides overflow. */
 bool weft_shape_count(int rank, const int64_t *shape, int64_t *count);
 /* "(2, 64, 64, 320)" into out; returns it. */
 const char *weft_shape_text(int rank, const int64_t *shape, char *out, size_t size);
 void weft_dense_strides(int rank, const int64_t *shape, int64_t *stride);
 
-/* The first element, on whichever side kernels read; NULL without storage. */
+/* The first element, on whichever side kernels read; NULL for NULL and without storage. */
 static inline void *weft_raw(const weft_tensor *t) {
-    return t->storage ? (char *)t->storage->data + t->offset * (int64_t)weft_dtype_size(t->type) : NULL;
+    return t && t->storage ? (char *)t->storage->data + t->offset * (int64_t)weft_dtype_size(t->type) : NULL;
 }
 
-/* Makes t a parameter: the first linear or conv2d that uses it keeps its packed form for the next. Then on_packed(user) is called (NULL: nobody),
- * and where `frozen`, memory of the context's own under the plain form is given back: weft_data() is NULL from then on and
- * weft_read() unpacks. A borrowed plain form stays. */
+/* Makes t a parameter: the first linear or conv2d that uses it keeps its packed form for the next. Then on_packed(user)
+ * is called (NULL: nobody), and where `frozen`, memory of the context's own under the plain form is given back:
+ * weft_data() is NULL from then on and weft_read() unpacks. A borrowed plain form stays. */
 void weft_tensor_mark_parameter(weft_tensor *t, bool frozen, void (*on_packed)(void *user), void *user);
-/* The content was written (weft_write() calls it; who writes through weft_data() does so himself): packed forms made before, also of
- * other tensors on the same storage, are not used again. */
+/* The content was written (weft_write() calls it; who writes through weft_data() does so himself): packed forms made
+ * before, also of other tensors on the same storage, are not used again. */
 void weft_tensor_changed(weft_tensor *t);
-/* t itself, or where only its packed form is left, a plain dense copy in the innermost scope. NULL with the error set. */
+/* t itself, or where only its packed form is left, a dense copy in the innermost scope. NULL with the error set. */
 weft_tensor *weft_plain(weft_ctx *c, const char *who, weft_tensor *t);
 
-/* ---- scopes (scope.c) ----------------------------------------------------------------------------------------------------- */
+/* ---- scopes (scope.c) -------------------------------------------------------------------------------------------- */
 
 /* Gives the caller's reference to the innermost scope; returns t, or NULL (t is dropped then) with the error set. */
 weft_tensor *weft_scope_own(weft_ctx *c, weft_tensor *t);
 /* Drops everything in all scopes, also what belongs to the context itself. */
 void weft_scope_flush(weft_ctx *c);
 
-/* ---- operations (ops/) -------------------------------------------------------------------------------------------------- */
+/* ---- operations (ops/) ------------------------------------------------------------------------------------------- */
 
-enum { WEFT_TEXT = 192 };       /* room for a shape or description in a message */
+/* A tensor or shape for a message; the text lives as long as the block around it. */
+enum { WEFT_TEXT = 192 };
+#define DESCRIBE(t) weft_describe((t), (char[WEFT_TEXT]){ 0 }, WEFT_TEXT)
+#define SHAPE_TEXT(rank, shape) weft_shape_text((rank), (shape), (char[WEFT_TEXT]){ 0 }, WEFT_TEXT)
 
 /* Whether an operation may run: no error, not cancelled, no operand NULL, all of this context. */
 bool weft_op_begin(weft_ctx *c, const weft_op *op, int n, const weft_tensor *const *operands);
 #define WEFT_OP_BEGIN(c, op, ...) \
-    weft_op_begin((c), (op), (int)(sizeof((const weft_tensor *[]){ __VA_ARGS__ }) / sizeof(weft_tensor *)), (const weft_tensor *const[]){ __VA_ARGS__ })
+    weft_op_begin((c), (op), (int)(sizeof((const weft_tensor *[]){ __VA_ARGS__ }) / sizeof(weft_tensor *)), \
+                  (const weft_tensor *const[]){ __VA_ARGS__ })
 /* weft_fail() with the operation's name in front; returns NULL. */
 weft_tensor *weft_op_fail(weft_ctx *c, const weft_op *op, weft_status code, const char *format, ...) WEFT_PRINTF(4, 5);
 /* Whether the back end has the operation's kernel for this type; the error is set where it has not. */
 bool weft_op_takes(weft_ctx *c, const weft_op *op, weft_dtype type);
 /* Whether b, an operand called `what`, has a's type; the error is set where it has not. */
 bool weft_op_same_type(weft_ctx *c, const weft_op *op, const weft_tensor *a, const char *what, const weft_tensor *b);
-/* For an operand that may be NULL (a bias, a residual), called `what`: checks that *t has x's type and this shape and makes it dense.
- * False with the error set. */
-bool weft_op_optional(weft_ctx *c, const weft_op *op, const weft_tensor *x, const char *what, weft_tensor **t, int rank, const int64_t *shape);
+/* For an operand that may be NULL (a bias, a residual), called `what`: checks that *t has x's type and this shape and
+ * makes it dense. False with the error set. */
+bool weft_op_optional(weft_ctx *c, const weft_op *op, const weft_tensor *x, const char *what, weft_tensor **t,
+                      int rank, const int64_t *shape);
+/* For operations whose result is like their input: makes *x dense, after checking that the kernel takes its type, and
+ * gives a tensor of its type and shape. NULL with the error set. */
+weft_tensor *weft_op_like(weft_ctx *c, const weft_op *op, weft_tensor **x);
 /* Turns a kernel's status into the error. */
 void weft_op_status(weft_ctx *c, const weft_op *op, weft_dtype type, int status);
 /* Calls the operation's kernel unless only shapes run. */
 #define WEFT_OP_RUN(c, op, kernel, arguments) \
-    do { if (!(c)->shape_only) weft_op_status((c), (op), (arguments).type, (c)->kernels->kernel(weft_env_now(c), &(arguments))); } while (0)
+    do { \
+        if (!(c)->shape_only) \
+            weft_op_status((c), (op), (arguments).type, (c)->kernels->kernel(weft_env_now(c), &(arguments))); \
+    } while (0)
 /* The end of every operation, and the one place where a tape would note it: returns y, or NULL after an error. */
 weft_tensor *weft_op_end(weft_ctx *c, const weft_op *op, weft_tensor *y);
 /* Dense and with storage; for kernels that need rows one behind the other. */
@@ -183,7 +196,8 @@ weft_tensor *weft_op_dense(weft_ctx *c, const weft_op *op, weft_tensor *t);
 
 /* Whether the back end packs weights of w's type; the error is set where not. */
 bool weft_weight_takes(weft_ctx *c, const weft_op *op, const weft_tensor *w);
-/* The packed form of a weight (n, k) or (n, k, kh, kw), with a reference for the caller to drop. A parameter's is kept for the next call. */
+/* The packed form of a weight (n, k) or (n, k, kh, kw), with a reference for the caller to drop. A parameter's is kept
+ * for the next call. */
 weft_storage *weft_weight_pack(weft_ctx *c, const weft_op *op, weft_tensor *w);
 void weft_packed_free(weft_packed *p);      /* takes NULL */
 

@@ -6,18 +6,18 @@
  * cache can always be given up. A step of a model asks for the same sizes as the one before and finds them all; fresh
  * memory is dear, for the system clears every page of it.
  *
- * When fresh memory is needed, the oldest of the cache goes first where live + cached would come over the limit, or over a
- * bound: a quarter more than was ever live, or 64 MiB over what is live now.
+ * When fresh memory is needed, the oldest of the cache goes first where live + cached would come over the limit, or
+ * over a bound: a quarter more than was ever live, or 64 MiB over what is live now.
  */
 #include "runtime/internal.h"
 
 enum { SMALL = 2048, SMALL_STEP = 64, STEPS = 32, SMALL_BITS = 11, MAX_BITS = 47, ALIGNMENT = 64 };
-_Static_assert(SMALL == 1 << SMALL_BITS && SMALL == SMALL_STEP * STEPS, "the classes of small sizes meet those of the octaves");
+_Static_assert(SMALL == 1 << SMALL_BITS && SMALL == SMALL_STEP * STEPS, "the small classes meet those of the octaves");
 _Static_assert(WEFT_CLASSES > STEPS * (1 + MAX_BITS - SMALL_BITS), "every class has its number");
 
 static const size_t cache_floor = (size_t)64 << 20;
 
-/* ---- classes ----------------------------------------------------------------------------------------------------------- */
+/* ---- classes ----------------------------------------------------------------------------------------------------- */
 
 /* The class of a size and its number; false for more than 128 TiB. */
 static bool class_of(size_t bytes, size_t *size, int *number) {
@@ -35,7 +35,7 @@ static bool class_of(size_t bytes, size_t *size, int *number) {
     return true;
 }
 
-/* ---- the system ---------------------------------------------------------------------------------------------------------- */
+/* ---- the system -------------------------------------------------------------------------------------------------- */
 
 static void *kernels_alloc(void *user, size_t bytes) { return ((const weft_kernels *)user)->mem_alloc(bytes); }
 
@@ -71,7 +71,7 @@ static weft_block *create(weft_memory *m, size_t size) {
     return NULL;
 }
 
-/* ---- the cache ----------------------------------------------------------------------------------------------------------- */
+/* ---- the cache --------------------------------------------------------------------------------------------------- */
 
 static void cache_put(weft_memory *m, weft_block *b, int class) {
     b->previous = NULL;
@@ -118,7 +118,7 @@ static void make_room(weft_memory *m, size_t size) {
     shrink(m, most);
 }
 
-/* ---- blocks ---------------------------------------------------------------------------------------------------------------- */
+/* ---- blocks ------------------------------------------------------------------------------------------------------ */
 
 static weft_block *refuse(weft_memory *m, size_t bytes, bool by_limit) {
     m->refused = bytes;
@@ -159,7 +159,7 @@ void weft_block_give(weft_memory *m, weft_block *b) {
     if (m->limit && m->live + m->cached > m->limit) shrink(m, m->live < m->limit ? m->limit - m->live : 0);
 }
 
-/* ---- scratch of kernels ------------------------------------------------------------------------------------------------------ */
+/* ---- scratch of kernels ------------------------------------------------------------------------------------------ */
 
 void *weft_scratch_alloc(void *owner, size_t bytes) {
     weft_memory *m = owner;
@@ -184,7 +184,7 @@ void weft_scratch_release(void *owner, void *p, size_t bytes) {
     }
 }
 
-/* ---- what the caller sees ------------------------------------------------------------------------------------------------------ */
+/* ---- what the caller sees ---------------------------------------------------------------------------------------- */
 
 const char *weft_bytes_text(size_t bytes, char out[32]) {
     static const char *const unit[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
@@ -202,10 +202,10 @@ weft_status weft_memory_fail(weft_ctx *c, const char *who) {
     weft_bytes_text(m->live, live);
     weft_bytes_text(m->limit, limit);
     if (m->refused_by_limit)
-        return weft_fail(c, WEFT_E_MEMORY, "%s: needs %s more than the %s in use, which is over the limit of %s: raise --memory, or use a "
-                         "smaller picture or batch", who, need, live, limit);
-    return weft_fail(c, WEFT_E_MEMORY, "%s: needs %s more than the %s in use, and the system has no more: use a smaller picture or batch",
-                     who, need, live);
+        return weft_fail(c, WEFT_E_MEMORY, "%s: needs %s more than the %s in use, which is over the limit of %s: "
+                         "raise --memory, or use a smaller picture or batch", who, need, live, limit);
+    return weft_fail(c, WEFT_E_MEMORY, "%s: needs %s more than the %s in use, and the system has no more: "
+                     "use a smaller picture or batch", who, need, live);
 }
 
 size_t weft_memory_live(const weft_ctx *c) { return c->memory.live; }

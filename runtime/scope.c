@@ -1,5 +1,5 @@
-/* Scopes: a stack of frames over one stack of tensors. A frame begins at a height of the tensors' stack; what lies above
- * belongs to it or to frames inside it, and a tensor on the stack is one reference. */
+/* Scopes: a stack of frames over one stack of tensors. A frame begins at a height of the tensors' stack; what lies
+ * above belongs to it or to frames inside it, and a tensor on the stack is one reference. */
 #include <string.h>
 #include "runtime/internal.h"
 
@@ -37,7 +37,7 @@ weft_tensor *weft_scope_own(weft_ctx *c, weft_tensor *t) {
     return c->owned[c->owned_count++] = t;
 }
 
-/* Drops the tensors from this height on, the newest first, except one reference to `keep`, which then lies at that height. */
+/* Drops the tensors from this height on, the newest first, except one reference to `keep`; that then lies there. */
 static void drop(weft_ctx *c, uint32_t first, weft_tensor *keep) {
     bool kept = false;
     while (c->owned_count > first) {

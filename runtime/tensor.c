@@ -6,12 +6,12 @@
 #include "runtime/internal.h"
 #include "runtime/ops/ops.h"
 
-/* Bytes that a tensor may span at most, with sizes of 0 taken as 1, so that no product of sizes or strides overflows. */
+/* Bytes that a tensor may span at most, sizes of 0 taken as 1, so that no product of sizes or strides overflows. */
 static const int64_t most_bytes = (int64_t)1 << 60;
 
 const weft_op weft_op_full = { "full", WEFT_KERNEL_fill, NULL };
 
-/* ---- shapes ---------------------------------------------------------------------------------------------------------------- */
+/* ---- shapes ------------------------------------------------------------------------------------------------------ */
 
 bool weft_shape_count(int rank, const int64_t *shape, int64_t *count) {
     int64_t span = 1, n = 1;
@@ -42,13 +42,12 @@ const char *weft_shape_text(int rank, const int64_t *shape, char *out, size_t si
 }
 
 const char *weft_describe(const weft_tensor *t, char *buffer, size_t size) {
-    char shape[WEFT_TEXT];
-    if (t) snprintf(buffer, size, "%s %s", weft_shape_text(t->rank, t->shape, shape, sizeof shape), weft_dtype_name(t->type));
+    if (t) snprintf(buffer, size, "%s %s", SHAPE_TEXT(t->rank, t->shape), weft_dtype_name(t->type));
     else snprintf(buffer, size, "(none)");
     return buffer;
 }
 
-/* ---- storage --------------------------------------------------------------------------------------------------------------- */
+/* ---- storage ----------------------------------------------------------------------------------------------------- */
 
 weft_storage *weft_storage_new(weft_ctx *c, const char *who, size_t bytes) {
     weft_storage *s = weft_host_alloc(sizeof *s);
@@ -75,10 +74,11 @@ void weft_storage_drop(weft_storage *s) {
     weft_host_free(s);
 }
 
-/* ---- birth and end --------------------------------------------------------------------------------------------------------- */
+/* ---- birth and end ----------------------------------------------------------------------------------------------- */
 
 /* A tensor struct with one reference, without storage; dense where stride is NULL. */
-static weft_tensor *shell(weft_ctx *c, const char *who, weft_dtype type, int rank, const int64_t *shape, const int64_t *stride) {
+static weft_tensor *shell(weft_ctx *c, const char *who, weft_dtype type, int rank, const int64_t *shape,
+                          const int64_t *stride) {
     weft_tensor *t = weft_host_alloc(sizeof *t);
     if (!t) {
         weft_fail(c, WEFT_E_MEMORY, "%s: no memory", who);
@@ -97,7 +97,6 @@ static weft_tensor *shell(weft_ctx *c, const char *who, weft_dtype type, int ran
 
 /* Whether a tensor of this type and shape can be; the error is set where not. */
 static bool check_shape(weft_ctx *c, const char *who, weft_dtype type, int rank, const int64_t *shape) {
-    char text[WEFT_TEXT];
     int64_t count;
     if (!weft_ok(c) || weft_cancelled(c)) return false;
     if (!weft_dtype_size(type)) {
@@ -109,7 +108,7 @@ static bool check_shape(weft_ctx *c, const char *who, weft_dtype type, int rank,
         return false;
     }
     if (!weft_shape_count(rank, shape, &count)) {
-        weft_fail(c, WEFT_E_SHAPE, "%s: the shape %s has a negative size or is too large", who, weft_shape_text(rank, shape, text, sizeof text));
+        weft_fail(c, WEFT_E_SHAPE, "%s: %s has a negative size or is too large", who, SHAPE_TEXT(rank, shape));
         return false;
     }
     return true;
@@ -133,11 +132,16 @@ weft_tensor *weft_tensor_new(weft_ctx *c, weft_dtype type, int rank, const int64
     return weft_tensor_make(c, "new tensor", type, rank, shape);
 }
 
+/* Between host and device, either way. */
+static void host_copy(weft_ctx *c, const weft_op *op, void *dst, const void *src, size_t bytes) {
+    if (bytes) weft_op_status(c, op, WEFT_U8, c->kernels->mem_copy(weft_env_now(c), dst, src, bytes));
+}
+
 weft_tensor *weft_tensor_from(weft_ctx *c, weft_dtype type, int rank, const int64_t *shape, const void *data) {
     weft_tensor *t = weft_tensor_make(c, "new tensor", type, rank, shape);
     if (!t || c->shape_only) return t;
     size_t bytes = (size_t)weft_count(t) * weft_dtype_size(type);
-    if (bytes) weft_op_status(c, &weft_op_write, type, c->kernels->mem_copy(weft_env_now(c), weft_raw(t), data, bytes));
+    host_copy(c, &weft_op_write, weft_raw(t), data, bytes);
     return weft_ok(c) ? t : NULL;
 }
 
@@ -179,7 +183,8 @@ weft_tensor *weft_full(weft_ctx *c, weft_dtype type, int rank, const int64_t *sh
 
 weft_tensor *weft_scalar(weft_ctx *c, weft_dtype type, double value) { return weft_full(c, type, 0, NULL, value); }
 
-weft_tensor *weft_tensor_view(weft_ctx *c, weft_tensor *t, int64_t offset, int rank, const int64_t *shape, const int64_t *stride) {
+weft_tensor *weft_tensor_view(weft_ctx *c, weft_tensor *t, int64_t offset, int rank, const int64_t *shape,
+                              const int64_t *stride) {
     weft_tensor *v = shell(c, "view", t->type, rank, shape, stride);
     if (!v) return NULL;
     v->storage = t->storage;
@@ -202,7 +207,7 @@ void weft_unref(weft_tensor *t) {
     weft_ctx_tensor_gone(c);
 }
 
-/* ---- what it is ------------------------------------------------------------------------------------------------------------ */
+/* ---- what it is -------------------------------------------------------------------------------------------------- */
 
 weft_dtype weft_type(const weft_tensor *t) { return t ? t->type : WEFT_F32; }
 
@@ -240,13 +245,12 @@ void *weft_data(weft_tensor *t) {
     return t && t->storage && weft_on_host(t->ctx) && weft_is_dense(t) ? weft_raw(t) : NULL;
 }
 
-/* ---- reading, writing -------------------------------------------------------------------------------------------------------- */
+/* ---- reading, writing -------------------------------------------------------------------------------------------- */
 
 static bool check_bytes(weft_ctx *c, const char *what, const weft_tensor *t, size_t bytes) {
-    char text[WEFT_TEXT];
     if (!weft_ok(c) || !t) return false;
     if (bytes == (size_t)weft_count(t) * weft_dtype_size(t->type)) return true;
-    weft_fail(c, WEFT_E_ARGUMENT, "%s %zu bytes, and %s has %zu", what, bytes, weft_describe(t, text, sizeof text),
+    weft_fail(c, WEFT_E_ARGUMENT, "%s %zu bytes, and %s has %zu", what, bytes, DESCRIBE(t),
               (size_t)weft_count(t) * weft_dtype_size(t->type));
     return false;
 }
@@ -262,7 +266,7 @@ weft_status weft_read(weft_ctx *c, const weft_tensor *t, void *dst, size_t bytes
     c->shape_only = 0;
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     weft_tensor *dense = weft_op_dense(c, &weft_op_read, (weft_tensor *)t);
-    if (dense && bytes) weft_op_status(c, &weft_op_read, t->type, c->kernels->mem_copy(weft_env_now(c), dst, weft_raw(dense), bytes));
+    if (dense) host_copy(c, &weft_op_read, dst, weft_raw(dense), bytes);
     weft_scope_end(c, s, NULL);
     c->shape_only = depth;
     return c->status;
@@ -276,12 +280,13 @@ static void write_strided(weft_ctx *c, weft_tensor *t, const void *src) {
 weft_status weft_write(weft_ctx *c, weft_tensor *t, const void *src, size_t bytes) {
     if (!check_bytes(c, "writing", t, bytes)) return no_tensor(c, t);
     if (!t->storage || !t->storage->block)
-        return weft_fail(c, WEFT_E_ARGUMENT, t->storage ? "writing to a borrowed tensor" : "writing to a tensor that has no data");
+        return weft_fail(c, WEFT_E_ARGUMENT, "writing to %s, which %s", DESCRIBE(t),
+                         t->storage ? "is borrowed" : "has no data");
     int depth = c->shape_only;
     c->shape_only = 0;
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     if (!weft_is_dense(t)) write_strided(c, t, src);
-    else if (bytes) weft_op_status(c, &weft_op_write, t->type, c->kernels->mem_copy(weft_env_now(c), weft_raw(t), src, bytes));
+    else host_copy(c, &weft_op_write, weft_raw(t), src, bytes);
     weft_tensor_changed(t);
     weft_scope_end(c, s, NULL);
     c->shape_only = depth;
@@ -289,11 +294,10 @@ weft_status weft_write(weft_ctx *c, weft_tensor *t, const void *src, size_t byte
 }
 
 double weft_item(weft_ctx *c, const weft_tensor *t) {
-    char text[WEFT_TEXT];
     double value = 0;
     if (!weft_ok(c)) return 0;
     if (weft_count(t) != 1) {
-        weft_fail(c, WEFT_E_SHAPE, "the value of %s: it is not one element", weft_describe(t, text, sizeof text));
+        weft_fail(c, WEFT_E_SHAPE, "the value of %s: it is not one element", DESCRIBE(t));
         return 0;
     }
     int depth = c->shape_only;
@@ -306,7 +310,7 @@ double weft_item(weft_ctx *c, const weft_tensor *t) {
     return value;
 }
 
-/* ---- parameters -------------------------------------------------------------------------------------------------------------- */
+/* ---- parameters -------------------------------------------------------------------------------------------------- */
 
 void weft_tensor_mark_parameter(weft_tensor *t, bool frozen, void (*on_packed)(void *user), void *user) {
     if (!t) return;

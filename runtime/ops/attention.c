@@ -7,12 +7,11 @@ const weft_op weft_op_attention = { "attention", WEFT_KERNEL_attention, NULL };
 
 static bool check(weft_ctx *c, const weft_tensor *q, const weft_tensor *k, const weft_tensor *v) {
     const weft_op *op = &weft_op_attention;
-    char a[WEFT_TEXT], b[WEFT_TEXT], d[WEFT_TEXT];
     bool fits = q->rank == 4 && k->rank == 4 && v->rank == 4;
     for (int i = 0; fits && i < 4; i++) fits = k->shape[i] == v->shape[i] && (i == 1 || q->shape[i] == k->shape[i]);
     if (!fits) {
-        weft_op_fail(c, op, WEFT_E_SHAPE, "q %s, k %s, v %s do not go together as (B, Tq, heads, d) and twice (B, Tk, heads, d)", weft_describe(q, a, sizeof a),
-                     weft_describe(k, b, sizeof b), weft_describe(v, d, sizeof d));
+        weft_op_fail(c, op, WEFT_E_SHAPE, "q %s, k %s, v %s do not go together as (B, Tq, heads, d) and twice "
+                     "(B, Tk, heads, d)", DESCRIBE(q), DESCRIBE(k), DESCRIBE(v));
         return false;
     }
     return weft_op_same_type(c, op, q, "k", k) && weft_op_same_type(c, op, q, "v", v) && weft_op_takes(c, op, q->type);

@@ -37,12 +37,13 @@ bool weft_op_takes(weft_ctx *c, const weft_op *op, weft_dtype type) {
 
 bool weft_op_same_type(weft_ctx *c, const weft_op *op, const weft_tensor *a, const char *what, const weft_tensor *b) {
     if (a->type == b->type) return true;
-    weft_op_fail(c, op, WEFT_E_TYPE, "%s is %s, input is %s; both must have the same type", what, weft_dtype_name(b->type), weft_dtype_name(a->type));
+    weft_op_fail(c, op, WEFT_E_TYPE, "%s is %s, input is %s; both must have the same type", what,
+                 weft_dtype_name(b->type), weft_dtype_name(a->type));
     return false;
 }
 
-bool weft_op_optional(weft_ctx *c, const weft_op *op, const weft_tensor *x, const char *what, weft_tensor **t, int rank, const int64_t *shape) {
-    char is[WEFT_TEXT], wanted[WEFT_TEXT], input[WEFT_TEXT];
+bool weft_op_optional(weft_ctx *c, const weft_op *op, const weft_tensor *x, const char *what, weft_tensor **t,
+                      int rank, const int64_t *shape) {
     if (!*t) return true;
     if ((*t)->ctx != c) {
         weft_op_fail(c, op, WEFT_E_ARGUMENT, "%s belongs to another context", what);
@@ -51,8 +52,8 @@ bool weft_op_optional(weft_ctx *c, const weft_op *op, const weft_tensor *x, cons
     bool fits = (*t)->rank == rank;
     for (int i = 0; fits && i < rank; i++) fits = (*t)->shape[i] == shape[i];
     if (!fits) {
-        weft_op_fail(c, op, WEFT_E_SHAPE, "%s is %s, expected %s for the input %s", what, weft_describe(*t, is, sizeof is),
-                     weft_shape_text(rank, shape, wanted, sizeof wanted), weft_describe(x, input, sizeof input));
+        weft_op_fail(c, op, WEFT_E_SHAPE, "%s is %s, expected %s for the input %s", what, DESCRIBE(*t),
+                     SHAPE_TEXT(rank, shape), DESCRIBE(x));
         return false;
     }
     return weft_op_same_type(c, op, x, what, *t) && (*t = weft_op_dense(c, op, *t));
@@ -69,9 +70,16 @@ void weft_op_status(weft_ctx *c, const weft_op *op, weft_dtype type, int status)
         why = c->kernels->last_error ? c->kernels->last_error() : NULL;
         weft_op_fail(c, op, WEFT_E_DEVICE, "%s: %s", c->kernels->name, why ? why : "the device failed");
         break;
-    case WEFT_K_NO_CASE: weft_op_fail(c, op, WEFT_E_INTERNAL, "the %s back end refuses these sizes or options", c->kernels->name); break;
+    case WEFT_K_NO_CASE:
+        weft_op_fail(c, op, WEFT_E_INTERNAL, "the %s back end refuses these sizes or options", c->kernels->name);
+        break;
     default: weft_op_fail(c, op, WEFT_E_INTERNAL, "the %s back end answered %d", c->kernels->name, status);
     }
+}
+
+weft_tensor *weft_op_like(weft_ctx *c, const weft_op *op, weft_tensor **x) {
+    if (!weft_op_takes(c, op, (*x)->type) || !(*x = weft_op_dense(c, op, *x))) return NULL;
+    return weft_tensor_make(c, op->name, (*x)->type, (*x)->rank, (*x)->shape);
 }
 
 weft_tensor *weft_op_end(weft_ctx *c, const weft_op *op, weft_tensor *y) {
@@ -80,12 +88,11 @@ weft_tensor *weft_op_end(weft_ctx *c, const weft_op *op, weft_tensor *y) {
 }
 
 bool weft_op_dim(weft_ctx *c, const weft_op *op, const weft_tensor *t, int *dim) {
-    char text[WEFT_TEXT];
     if (*dim >= -t->rank && *dim < t->rank) {
         if (*dim < 0) *dim += t->rank;
         return true;
     }
-    weft_op_fail(c, op, WEFT_E_ARGUMENT, "%s has no dimension %d", weft_describe(t, text, sizeof text), *dim);
+    weft_op_fail(c, op, WEFT_E_ARGUMENT, "%s has no dimension %d", DESCRIBE(t), *dim);
     return false;
 }
 
@@ -107,7 +114,8 @@ const weft_op *const *weft_ops(int *count) {
         WEFT_OP_LIST(OP)
 #undef OP
 #define U(name) &weft_op_unary[WEFT_UNARY_##name],
-        U(SILU) U(GELU) U(QUICK_GELU) U(GELU_TANH) U(RELU) U(SIGMOID) U(TANH) U(EXP) U(LOG) U(SQRT) U(ABS) U(SQUARE) U(SIN) U(COS)
+        U(SILU) U(GELU) U(QUICK_GELU) U(GELU_TANH) U(RELU) U(SIGMOID) U(TANH) U(EXP) U(LOG) U(SQRT) U(ABS) U(SQUARE)
+        U(SIN) U(COS)
 #undef U
 #define B(name) &weft_op_binary[WEFT_BINARY_##name],
         B(ADD) B(SUB) B(MUL) B(DIV) B(MIN) B(MAX)

@@ -44,10 +44,9 @@ static weft_tensor *unpacked(weft_ctx *c, const char *who, weft_tensor *t) {
 }
 
 weft_tensor *weft_plain(weft_ctx *c, const char *who, weft_tensor *t) {
-    char text[WEFT_TEXT];
     if (t->storage || c->shape_only) return t;
     if (t->packed) return unpacked(c, who, t);
-    weft_fail(c, WEFT_E_ARGUMENT, "%s: %s was made in a shape-only run and has no data", who, weft_describe(t, text, sizeof text));
+    weft_fail(c, WEFT_E_ARGUMENT, "%s: %s was made in a shape-only run and has no data", who, DESCRIBE(t));
     return NULL;
 }
 
@@ -71,23 +70,26 @@ weft_tensor *weft_cast(weft_ctx *c, weft_tensor *t, weft_dtype type) {
 }
 
 static weft_tensor *layout(weft_ctx *c, weft_tensor *t, const char *from, const int *order) {
-    char text[WEFT_TEXT];
     if (!WEFT_OP_BEGIN(c, &weft_op_permute, t)) return NULL;
     if (t->rank == 4) return weft_contiguous(c, weft_permute(c, t, order));
-    return weft_op_fail(c, &weft_op_permute, WEFT_E_SHAPE, "%s is not %s", weft_describe(t, text, sizeof text), from);
+    return weft_op_fail(c, &weft_op_permute, WEFT_E_SHAPE, "%s is not %s", DESCRIBE(t), from);
 }
 
-weft_tensor *weft_to_nhwc(weft_ctx *c, weft_tensor *t) { return layout(c, t, "(N, C, H, W)", (const int[]){ 0, 2, 3, 1 }); }
+weft_tensor *weft_to_nhwc(weft_ctx *c, weft_tensor *t) {
+    return layout(c, t, "(N, C, H, W)", (const int[]){ 0, 2, 3, 1 });
+}
 
-weft_tensor *weft_to_nchw(weft_ctx *c, weft_tensor *t) { return layout(c, t, "(N, H, W, C)", (const int[]){ 0, 3, 1, 2 }); }
+weft_tensor *weft_to_nchw(weft_ctx *c, weft_tensor *t) {
+    return layout(c, t, "(N, H, W, C)", (const int[]){ 0, 3, 1, 2 });
+}
 
 /* Whether `part` can be joined to `first` along dim; the error is set where not. */
 static bool joins(weft_ctx *c, const weft_tensor *first, const weft_tensor *part, int dim, int number) {
-    char a[WEFT_TEXT], b[WEFT_TEXT];
     bool fits = first->rank == part->rank && first->type == part->type;
     for (int i = 0; fits && i < first->rank; i++) fits = i == dim || first->shape[i] == part->shape[i];
-    if (!fits) weft_op_fail(c, &weft_op_concat, first->type == part->type ? WEFT_E_SHAPE : WEFT_E_TYPE, "part %d, %s, does not join %s along dimension %d",
-                            number, weft_describe(part, b, sizeof b), weft_describe(first, a, sizeof a), dim);
+    if (!fits)
+        weft_op_fail(c, &weft_op_concat, first->type == part->type ? WEFT_E_SHAPE : WEFT_E_TYPE,
+                     "part %d, %s, does not join %s along dimension %d", number, DESCRIBE(part), DESCRIBE(first), dim);
     return fits;
 }
 

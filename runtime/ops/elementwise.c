@@ -1,11 +1,13 @@
-/* Element by element: unary functions, scale·x + shift, clamp, binary functions with NumPy's broadcasting, alpha·a + beta·b, geglu. */
+/* Element by element: unary functions, scale·x + shift, clamp, geglu (x₁·gelu(x₂) of the last dimension's halves);
+ * binary functions with NumPy's broadcasting, alpha·a + beta·b. */
 #include <math.h>
 #include "runtime/ops/ops.h"
 
 #define U(id, text) [WEFT_UNARY_##id] = { text, WEFT_KERNEL_unary, NULL }
 const weft_op weft_op_unary[WEFT_UNARY_COUNT] = {
-    U(SILU, "silu"), U(GELU, "gelu"), U(QUICK_GELU, "quick_gelu"), U(GELU_TANH, "gelu_tanh"), U(RELU, "relu"), U(SIGMOID, "sigmoid"), U(TANH, "tanh"),
-    U(EXP, "exp"), U(LOG, "log"), U(SQRT, "sqrt"), U(ABS, "abs"), U(SQUARE, "square"), U(SIN, "sin"), U(COS, "cos"),
+    U(SILU, "silu"), U(GELU, "gelu"), U(QUICK_GELU, "quick_gelu"), U(GELU_TANH, "gelu_tanh"), U(RELU, "relu"),
+    U(SIGMOID, "sigmoid"), U(TANH, "tanh"), U(EXP, "exp"), U(LOG, "log"), U(SQRT, "sqrt"), U(ABS, "abs"),
+    U(SQUARE, "square"), U(SIN, "sin"), U(COS, "cos"),
 };
 #undef U
 #define B(id, text) [WEFT_BINARY_##id] = { text, WEFT_KERNEL_binary, NULL }
@@ -18,7 +20,7 @@ const weft_op weft_op_affine = { "affine", WEFT_KERNEL_affine, NULL };
 const weft_op weft_op_clamp = { "clamp", WEFT_KERNEL_affine, NULL };
 const weft_op weft_op_geglu = { "geglu", WEFT_KERNEL_geglu, NULL };
 
-/* ---- one operand ----------------------------------------------------------------------------------------------------------- */
+/* ---- one operand ------------------------------------------------------------------------------------------------- */
 
 weft_tensor *weft_unary(weft_ctx *c, weft_unary_op which, weft_tensor *x) {
     if ((unsigned)which >= WEFT_UNARY_COUNT) {
@@ -26,40 +28,42 @@ weft_tensor *weft_unary(weft_ctx *c, weft_unary_op which, weft_tensor *x) {
         return NULL;
     }
     const weft_op *op = &weft_op_unary[which];
-    if (!WEFT_OP_BEGIN(c, op, x) || !weft_op_takes(c, op, x->type) || !(x = weft_op_dense(c, op, x))) return NULL;
-    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, x->shape);
+    weft_tensor *y = WEFT_OP_BEGIN(c, op, x) ? weft_op_like(c, op, &x) : NULL;
     if (!y) return NULL;
     weft_unary_args a = { .type = x->type, .op = which, .n = weft_count(x), .x = weft_raw(x), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, unary, a);
     return weft_op_end(c, op, y);
 }
 
-static weft_tensor *affine(weft_ctx *c, const weft_op *op, weft_tensor *x, double scale, double shift, double low, double high) {
-    if (!WEFT_OP_BEGIN(c, op, x) || !weft_op_takes(c, op, x->type) || !(x = weft_op_dense(c, op, x))) return NULL;
-    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, x->shape);
+static weft_tensor *affine(weft_ctx *c, const weft_op *op, weft_tensor *x, weft_affine_args a) {
+    weft_tensor *y = WEFT_OP_BEGIN(c, op, x) ? weft_op_like(c, op, &x) : NULL;
     if (!y) return NULL;
-    weft_affine_args a = { .type = x->type, .n = weft_count(x), .scale = scale, .shift = shift, .low = low, .high = high, .x = weft_raw(x), .y = weft_raw(y) };
+    a.type = x->type;
+    a.n = weft_count(x);
+    a.x = weft_raw(x);
+    a.y = weft_raw(y);
     WEFT_OP_RUN(c, op, affine, a);
     return weft_op_end(c, op, y);
 }
 
 weft_tensor *weft_affine(weft_ctx *c, weft_tensor *x, double scale, double shift) {
-    return affine(c, &weft_op_affine, x, scale, shift, -INFINITY, INFINITY);
+    weft_affine_args a = { .scale = scale, .shift = shift, .low = -INFINITY, .high = INFINITY };
+    return affine(c, &weft_op_affine, x, a);
 }
 
 weft_tensor *weft_clamp(weft_ctx *c, weft_tensor *x, double low, double high) {
-    if (!(low <= high)) return weft_op_fail(c, &weft_op_clamp, WEFT_E_ARGUMENT, "low %g is not below high %g", low, high);
-    return affine(c, &weft_op_clamp, x, 1, 0, low, high);
+    const weft_op *op = &weft_op_clamp;
+    if (!(low <= high)) return weft_op_fail(c, op, WEFT_E_ARGUMENT, "nothing lies from %g to %g", low, high);
+    return affine(c, op, x, (weft_affine_args){ .scale = 1, .low = low, .high = high });
 }
 
 weft_tensor *weft_geglu(weft_ctx *c, weft_tensor *x) {
     const weft_op *op = &weft_op_geglu;
     int64_t shape[WEFT_MAX_RANK], rows = 1;
-    char text[WEFT_TEXT];
     if (!WEFT_OP_BEGIN(c, op, x)) return NULL;
     const int last = x->rank - 1;
     if (last < 0 || x->shape[last] % 2)
-        return weft_op_fail(c, op, WEFT_E_SHAPE, "input %s does not halve along its last dimension", weft_describe(x, text, sizeof text));
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "input %s does not halve along its last dimension", DESCRIBE(x));
     if (!weft_op_takes(c, op, x->type) || !(x = weft_op_dense(c, op, x))) return NULL;
     for (int i = 0; i < last; i++) rows *= shape[i] = x->shape[i];
     shape[last] = x->shape[last] / 2;
@@ -70,7 +74,7 @@ weft_tensor *weft_geglu(weft_ctx *c, weft_tensor *x) {
     return weft_op_end(c, op, y);
 }
 
-/* ---- two operands ---------------------------------------------------------------------------------------------------------- */
+/* ---- two operands ------------------------------------------------------------------------------------------------ */
 
 /* The shape to which a and b broadcast, and their strides over it (0 where repeated); false where there is none. */
 static bool spread(const weft_tensor *a, const weft_tensor *b, weft_binary_args *out) {
@@ -98,11 +102,12 @@ weft_tensor *weft_binary(weft_ctx *c, weft_binary_op which, weft_tensor *a, weft
     }
     const weft_op *op = &weft_op_binary[which];
     weft_binary_args args = { .op = which };
-    char left[WEFT_TEXT], right[WEFT_TEXT];
-    if (!WEFT_OP_BEGIN(c, op, a, b) || !weft_op_same_type(c, op, a, "the second operand", b) || !weft_op_takes(c, op, a->type)) return NULL;
+    if (!WEFT_OP_BEGIN(c, op, a, b) || !weft_op_same_type(c, op, a, "the second operand", b)) return NULL;
+    if (!weft_op_takes(c, op, a->type)) return NULL;
     if (!(a = weft_plain(c, op->name, a)) || !(b = weft_plain(c, op->name, b))) return NULL;
     if (!spread(a, b, &args))
-        return weft_op_fail(c, op, WEFT_E_SHAPE, "%s and %s do not broadcast", weft_describe(a, left, sizeof left), weft_describe(b, right, sizeof right));
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "%s and %s do not go together: sizes are equal or 1", DESCRIBE(a),
+                            DESCRIBE(b));
     weft_tensor *y = weft_tensor_make(c, op->name, a->type, args.rank, args.shape);
     if (!y) return NULL;
     args.type = a->type;
@@ -115,11 +120,12 @@ weft_tensor *weft_binary(weft_ctx *c, weft_binary_op which, weft_tensor *a, weft
 
 weft_tensor *weft_axpby(weft_ctx *c, double alpha, weft_tensor *a, double beta, weft_tensor *b) {
     const weft_op *op = &weft_op_axpby;
-    if (!WEFT_OP_BEGIN(c, op, a, b) || !weft_op_takes(c, op, a->type)) return NULL;
-    if (!weft_op_optional(c, op, a, "the second operand", &b, a->rank, a->shape) || !(a = weft_op_dense(c, op, a))) return NULL;
-    weft_tensor *y = weft_tensor_make(c, op->name, a->type, a->rank, a->shape);
+    if (!WEFT_OP_BEGIN(c, op, a, b)) return NULL;
+    if (!weft_op_optional(c, op, a, "the second operand", &b, a->rank, a->shape)) return NULL;
+    weft_tensor *y = weft_op_like(c, op, &a);
     if (!y) return NULL;
-    weft_axpby_args args = { .type = a->type, .n = weft_count(a), .alpha = alpha, .beta = beta, .a = weft_raw(a), .b = weft_raw(b), .y = weft_raw(y) };
+    weft_axpby_args args = { .type = a->type, .n = weft_count(a), .alpha = alpha, .beta = beta, .a = weft_raw(a),
+                             .b = weft_raw(b), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, axpby, args);
     return weft_op_end(c, op, y);
 }

@@ -15,44 +15,37 @@ static weft_tensor *rows_of(weft_ctx *c, weft_tensor *x, int64_t *stride) {
     return weft_op_dense(c, &weft_op_linear, x);
 }
 
-/* Whether the shapes of x and w go together; the error is set where not. */
+/* Whether x and w go together; the error is set where not. */
 static bool check(weft_ctx *c, const weft_tensor *x, const weft_tensor *w) {
     const weft_op *op = &weft_op_linear;
-    char a[WEFT_TEXT], b[WEFT_TEXT];
     if (w->rank != 2 && !(w->rank == 4 && w->shape[2] == 1 && w->shape[3] == 1))
-        weft_op_fail(c, op, WEFT_E_SHAPE, "weight %s is not (n, k) or (n, k, 1, 1)", weft_describe(w, b, sizeof b));
+        weft_op_fail(c, op, WEFT_E_SHAPE, "weight %s is not (n, k) or (n, k, 1, 1)", DESCRIBE(w));
     else if (x->rank < 1 || x->shape[x->rank - 1] != w->shape[1])
-        weft_op_fail(c, op, WEFT_E_SHAPE, "input %s has %lld features, weight %s takes %lld", weft_describe(x, a, sizeof a), (long long)weft_dim(x, -1),
-                     weft_describe(w, b, sizeof b), (long long)w->shape[1]);
-    return weft_ok(c) && weft_op_takes(c, op, x->type) && weft_weight_takes(c, op, w);
+        weft_op_fail(c, op, WEFT_E_SHAPE, "input %s has %" PRId64 " features, weight %s takes %" PRId64, DESCRIBE(x),
+                     weft_dim(x, -1), DESCRIBE(w), w->shape[1]);
+    return weft_op_takes(c, op, x->type) && weft_weight_takes(c, op, w);
 }
 
-static void run(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tensor *b, weft_activation act, weft_tensor *residual, weft_tensor *y) {
+weft_tensor *weft_linear(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tensor *b, weft_activation act,
+                         weft_tensor *residual) {
     const weft_op *op = &weft_op_linear;
-    const int64_t n = w->shape[0], k = w->shape[1];
-    int64_t stride;
-    if (!(x = rows_of(c, x, &stride))) return;
+    int64_t shape[WEFT_MAX_RANK], m = 1, stride;
+    if (!WEFT_OP_BEGIN(c, op, x, w) || !check(c, x, w)) return NULL;
+    if ((unsigned)act >= WEFT_ACT_COUNT) return weft_op_fail(c, op, WEFT_E_ARGUMENT, "%d is no activation", (int)act);
+    for (int i = 0; i < x->rank - 1; i++) m *= shape[i] = x->shape[i];
+    const int64_t n = shape[x->rank - 1] = w->shape[0], k = w->shape[1];
+    if (!weft_op_optional(c, op, x, "bias", &b, 1, &n)) return NULL;
+    if (!weft_op_optional(c, op, x, "residual", &residual, x->rank, shape)) return NULL;
+    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, shape);
+    if (!y || c->shape_only) return weft_op_end(c, op, y);
+    if (!(x = rows_of(c, x, &stride))) return NULL;
     weft_storage *packed = weft_weight_pack(c, op, w);
-    if (!packed) return;
-    int64_t m = 1;
-    for (int i = 0; i < x->rank - 1; i++) m *= x->shape[i];
+    if (!packed) return NULL;
     weft_gemm_args a = {
-        .type = x->type, .wtype = w->type, .m = m, .n = n, .k = k, .x = weft_raw(x), .ldx = stride, .w = packed->data, .bias = b ? weft_raw(b) : NULL,
-        .residual = residual ? weft_raw(residual) : NULL, .ldr = n, .act = act, .y = weft_raw(y), .ldy = n,
+        .type = x->type, .wtype = w->type, .m = m, .n = n, .k = k, .x = weft_raw(x), .ldx = stride, .w = packed->data,
+        .bias = weft_raw(b), .residual = weft_raw(residual), .ldr = n, .act = act, .y = weft_raw(y), .ldy = n,
     };
     WEFT_OP_RUN(c, op, gemm, a);
     weft_storage_drop(packed);
-}
-
-weft_tensor *weft_linear(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tensor *b, weft_activation act, weft_tensor *residual) {
-    const weft_op *op = &weft_op_linear;
-    int64_t shape[WEFT_MAX_RANK];
-    if (!WEFT_OP_BEGIN(c, op, x, w) || !check(c, x, w)) return NULL;
-    if ((unsigned)act >= WEFT_ACT_COUNT) return weft_op_fail(c, op, WEFT_E_ARGUMENT, "%d is no activation", (int)act);
-    for (int i = 0; i < x->rank; i++) shape[i] = x->shape[i];
-    shape[x->rank - 1] = w->shape[0];
-    if (!weft_op_optional(c, op, x, "bias", &b, 1, w->shape) || !weft_op_optional(c, op, x, "residual", &residual, x->rank, shape)) return NULL;
-    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, shape);
-    if (y && !c->shape_only) run(c, x, w, b, act, residual, y);
     return weft_op_end(c, op, y);
 }

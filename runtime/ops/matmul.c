@@ -5,13 +5,12 @@ const weft_op weft_op_matmul = { "matmul", WEFT_KERNEL_matmul, NULL };
 
 static bool check(weft_ctx *c, const weft_tensor *a, const weft_tensor *b) {
     const weft_op *op = &weft_op_matmul;
-    char left[WEFT_TEXT], right[WEFT_TEXT];
     const int r = a->rank;
     bool fits = r >= 2 && b->rank == r && a->shape[r - 1] == b->shape[r - 2];
     for (int i = 0; fits && i < r - 2; i++) fits = a->shape[i] == b->shape[i];
     if (!fits) {
-        weft_op_fail(c, op, WEFT_E_SHAPE, "%s and %s do not go together as (…, m, k) and (…, k, n)", weft_describe(a, left, sizeof left),
-                     weft_describe(b, right, sizeof right));
+        weft_op_fail(c, op, WEFT_E_SHAPE, "%s and %s do not go together as (…, m, k) and (…, k, n)", DESCRIBE(a),
+                     DESCRIBE(b));
         return false;
     }
     return weft_op_same_type(c, op, a, "the second operand", b) && weft_op_takes(c, op, a->type);
@@ -37,8 +36,10 @@ weft_tensor *weft_matmul(weft_ctx *c, weft_tensor *a, weft_tensor *b) {
     if (!y || c->shape_only) return weft_op_end(c, op, y);
     if (!(a = batched(c, a, &a_batch)) || !(b = batched(c, b, &b_batch))) return NULL;
     weft_matmul_args arguments = {
-        .type = a->type, .batch = batch, .m = m, .n = n, .k = k, .a = weft_raw(a), .a_batch = a_batch, .a_row = a->stride[row], .a_col = a->stride[column],
-        .b = weft_raw(b), .b_batch = b_batch, .b_row = b->stride[row], .b_col = b->stride[column], .c = weft_raw(y), .c_batch = m * n, .ldc = n, .alpha = 1,
+        .type = a->type, .batch = batch, .m = m, .n = n, .k = k,
+        .a = weft_raw(a), .a_batch = a_batch, .a_row = a->stride[row], .a_col = a->stride[column],
+        .b = weft_raw(b), .b_batch = b_batch, .b_row = b->stride[row], .b_col = b->stride[column],
+        .c = weft_raw(y), .c_batch = m * n, .ldc = n, .alpha = 1,
     };
     WEFT_OP_RUN(c, op, matmul, arguments);
     return weft_op_end(c, op, y);

@@ -14,48 +14,51 @@ static int64_t product(const weft_tensor *x, int first, int last) {
     return n;
 }
 
-/* eps and the pair of gamma and beta, each (channels); the error is set where they are wrong. */
-static bool check_scale(weft_ctx *c, const weft_op *op, const weft_tensor *x, double eps, weft_tensor **gamma, weft_tensor **beta) {
-    const int64_t channels = x->shape[x->rank - 1];
-    if (!(eps >= 0) || isinf(eps)) weft_op_fail(c, op, WEFT_E_ARGUMENT, "eps %g", eps);
-    else if (!*gamma != !*beta) weft_op_fail(c, op, WEFT_E_ARGUMENT, "gamma and beta are given both or not at all");
-    return weft_op_takes(c, op, x->type) && weft_op_optional(c, op, x, "gamma", gamma, 1, &channels) && weft_op_optional(c, op, x, "beta", beta, 1, &channels);
-}
-
-weft_tensor *weft_group_norm(weft_ctx *c, weft_tensor *x, int groups, double eps, weft_tensor *gamma, weft_tensor *beta, weft_activation act) {
-    const weft_op *op = &weft_op_group_norm;
-    char text[WEFT_TEXT];
-    if (!WEFT_OP_BEGIN(c, op, x)) return NULL;
-    if (x->rank < 2) return weft_op_fail(c, op, WEFT_E_SHAPE, "input %s is not (N, H, W, C) or (N, T, C)", weft_describe(x, text, sizeof text));
-    const int64_t channels = x->shape[x->rank - 1];
-    if (groups < 1 || channels % groups)
-        return weft_op_fail(c, op, WEFT_E_SHAPE, "the %lld channels of %s do not divide into %d groups", (long long)channels, weft_describe(x, text, sizeof text), groups);
-    if ((unsigned)act >= WEFT_ACT_COUNT) return weft_op_fail(c, op, WEFT_E_ARGUMENT, "%d is no activation", (int)act);
-    if (!check_scale(c, op, x, eps, &gamma, &beta) || !(x = weft_op_dense(c, op, x))) return NULL;
-    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, x->shape);
-    if (!y) return NULL;
-    weft_group_norm_args a = {
-        .type = x->type, .n = x->shape[0], .pixels = product(x, 1, x->rank - 1), .c = channels, .groups = groups, .eps = eps, .act = act,
-        .x = weft_raw(x), .gamma = gamma ? weft_raw(gamma) : NULL, .beta = beta ? weft_raw(beta) : NULL, .y = weft_raw(y),
-    };
-    WEFT_OP_RUN(c, op, group_norm, a);
-    return weft_op_end(c, op, y);
-}
-
 /* Whether x has a last dimension; the error is set where it has none. */
 static bool has_rows(weft_ctx *c, const weft_op *op, const weft_tensor *x) {
     if (x->rank < 1) weft_op_fail(c, op, WEFT_E_SHAPE, "a single value has no dimension to go over");
     return x->rank >= 1;
 }
 
+/* eps and the pair of gamma and beta, each (channels); the error is set where they are wrong. */
+static bool check_scale(weft_ctx *c, const weft_op *op, const weft_tensor *x, double eps, weft_tensor **gamma,
+                        weft_tensor **beta) {
+    const int64_t channels = x->shape[x->rank - 1];
+    if (!(eps >= 0) || isinf(eps)) weft_op_fail(c, op, WEFT_E_ARGUMENT, "eps %g; it is 0 or more", eps);
+    else if (!*gamma != !*beta) weft_op_fail(c, op, WEFT_E_ARGUMENT, "gamma and beta are given both or not at all");
+    return weft_ok(c) && weft_op_optional(c, op, x, "gamma", gamma, 1, &channels)
+        && weft_op_optional(c, op, x, "beta", beta, 1, &channels);
+}
+
+weft_tensor *weft_group_norm(weft_ctx *c, weft_tensor *x, int groups, double eps, weft_tensor *gamma, weft_tensor *beta,
+                             weft_activation act) {
+    const weft_op *op = &weft_op_group_norm;
+    if (!WEFT_OP_BEGIN(c, op, x)) return NULL;
+    if (x->rank < 2) return weft_op_fail(c, op, WEFT_E_SHAPE, "input %s is not (N, H, W, C) or (N, T, C)", DESCRIBE(x));
+    const int64_t channels = x->shape[x->rank - 1];
+    if (groups < 1 || channels % groups)
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "the %" PRId64 " channels of %s do not divide into %d groups",
+                            channels, DESCRIBE(x), groups);
+    if ((unsigned)act >= WEFT_ACT_COUNT) return weft_op_fail(c, op, WEFT_E_ARGUMENT, "%d is no activation", (int)act);
+    if (!check_scale(c, op, x, eps, &gamma, &beta)) return NULL;
+    weft_tensor *y = weft_op_like(c, op, &x);
+    if (!y) return NULL;
+    weft_group_norm_args a = {
+        .type = x->type, .n = x->shape[0], .pixels = product(x, 1, x->rank - 1), .c = channels, .groups = groups,
+        .eps = eps, .act = act, .x = weft_raw(x), .gamma = weft_raw(gamma), .beta = weft_raw(beta), .y = weft_raw(y),
+    };
+    WEFT_OP_RUN(c, op, group_norm, a);
+    return weft_op_end(c, op, y);
+}
+
 weft_tensor *weft_layer_norm(weft_ctx *c, weft_tensor *x, double eps, weft_tensor *gamma, weft_tensor *beta) {
     const weft_op *op = &weft_op_layer_norm;
-    if (!WEFT_OP_BEGIN(c, op, x) || !has_rows(c, op, x) || !check_scale(c, op, x, eps, &gamma, &beta) || !(x = weft_op_dense(c, op, x))) return NULL;
-    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, x->shape);
+    if (!WEFT_OP_BEGIN(c, op, x) || !has_rows(c, op, x) || !check_scale(c, op, x, eps, &gamma, &beta)) return NULL;
+    weft_tensor *y = weft_op_like(c, op, &x);
     if (!y) return NULL;
     weft_layer_norm_args a = {
-        .type = x->type, .rows = product(x, 0, x->rank - 1), .c = x->shape[x->rank - 1], .eps = eps,
-        .x = weft_raw(x), .gamma = gamma ? weft_raw(gamma) : NULL, .beta = beta ? weft_raw(beta) : NULL, .y = weft_raw(y),
+        .type = x->type, .rows = product(x, 0, x->rank - 1), .c = x->shape[x->rank - 1], .eps = eps, .x = weft_raw(x),
+        .gamma = weft_raw(gamma), .beta = weft_raw(beta), .y = weft_raw(y),
     };
     WEFT_OP_RUN(c, op, layer_norm, a);
     return weft_op_end(c, op, y);
@@ -63,10 +66,12 @@ weft_tensor *weft_layer_norm(weft_ctx *c, weft_tensor *x, double eps, weft_tenso
 
 weft_tensor *weft_softmax(weft_ctx *c, weft_tensor *x, double scale) {
     const weft_op *op = &weft_op_softmax;
-    if (!WEFT_OP_BEGIN(c, op, x) || !has_rows(c, op, x) || !weft_op_takes(c, op, x->type) || !(x = weft_op_dense(c, op, x))) return NULL;
-    weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, x->shape);
+    if (!WEFT_OP_BEGIN(c, op, x) || !has_rows(c, op, x)) return NULL;
+    if (!isfinite(scale)) return weft_op_fail(c, op, WEFT_E_ARGUMENT, "scale %g", scale);
+    weft_tensor *y = weft_op_like(c, op, &x);
     if (!y) return NULL;
-    weft_softmax_args a = { .type = x->type, .rows = product(x, 0, x->rank - 1), .c = x->shape[x->rank - 1], .scale = scale, .x = weft_raw(x), .y = weft_raw(y) };
+    weft_softmax_args a = { .type = x->type, .rows = product(x, 0, x->rank - 1), .c = x->shape[x->rank - 1],
+                            .scale = scale, .x = weft_raw(x), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, softmax, a);
     return weft_op_end(c, op, y);
 }

@@ -17,13 +17,14 @@ WEFT_OP_LIST(OP)
 #undef OP
 extern const weft_op weft_op_unary[WEFT_UNARY_COUNT], weft_op_binary[WEFT_BINARY_COUNT];
 
-/* Copies src, converting, over the part of dst of src's shape that begins `offset` elements behind dst's first. False after an error. */
+/* Copies src, converting, over the part of dst of src's shape that begins `offset` elements behind dst's first.
+ * False after an error. */
 bool weft_copy_into(weft_ctx *c, const weft_op *op, weft_tensor *src, weft_tensor *dst, int64_t offset);
 
 /* A negative dimension counts from the end; false, with the error set, where there is none of that number. */
 bool weft_op_dim(weft_ctx *c, const weft_op *op, const weft_tensor *t, int *dim);
 
-/* Whether the dimensions [first, last) can be walked as one with one stride (in elements); *stride is that of their last. */
+/* Whether the dimensions [first, last) can be walked as one; *stride is then its stride, in elements. */
 bool weft_collapses(const weft_tensor *t, int first, int last, int64_t *stride);
 
 #endif

@@ -1,6 +1,7 @@
 /* Weights in the back end's form, W(n, tap, k): made once for a parameter, for each call otherwise.
  *
- * (n, k) and (n, k, kh, kw) (OIHW) are read through their strides: tap = y·kw + x. A frozen parameter's plain form is given back.
+ * (n, k) and (n, k, kh, kw) (OIHW) are read through their strides: tap = y·kw + x. A frozen parameter's plain form is
+ * given back.
  */
 #include "runtime/ops/ops.h"
 
@@ -14,7 +15,8 @@ void weft_packed_free(weft_packed *p) {
 
 /* How a weight's plain form is walked; false where its taps do not lie in one stride. */
 static bool walk(const weft_tensor *w, weft_pack_args *a) {
-    *a = (weft_pack_args){ .type = w->type, .n = w->shape[0], .k = w->shape[1], .taps = 1, .stride_n = w->stride[0], .stride_k = w->stride[1] };
+    *a = (weft_pack_args){ .type = w->type, .n = w->shape[0], .k = w->shape[1], .taps = 1,
+                           .stride_n = w->stride[0], .stride_k = w->stride[1] };
     if (w->rank == 2) return true;
     a->taps = w->shape[2] * w->shape[3];
     return weft_collapses(w, 2, 4, &a->stride_tap);
@@ -50,7 +52,8 @@ static void keep(weft_tensor *w, weft_storage *form, const weft_pack_args *how) 
 
 bool weft_weight_takes(weft_ctx *c, const weft_op *op, const weft_tensor *w) {
     if (c->kernels->types[WEFT_KERNEL_pack] >> w->type & 1) return true;
-    weft_op_fail(c, op, WEFT_E_TYPE, "the %s back end has no kernel for weights of %s", c->kernels->name, weft_dtype_name(w->type));
+    weft_op_fail(c, op, WEFT_E_TYPE, "the %s back end has no kernel for weights of %s", c->kernels->name,
+                 weft_dtype_name(w->type));
     return false;
 }
 

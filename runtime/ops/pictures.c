@@ -5,23 +5,22 @@ const weft_op weft_op_resample = { "resample", WEFT_KERNEL_resample, NULL };
 const weft_op weft_op_pad = { "pad", WEFT_KERNEL_pad, NULL };
 
 static bool is_picture(weft_ctx *c, const weft_op *op, const weft_tensor *x) {
-    char text[WEFT_TEXT];
-    if (x->rank != 4) weft_op_fail(c, op, WEFT_E_SHAPE, "input %s is not (N, H, W, C)", weft_describe(x, text, sizeof text));
+    if (x->rank != 4) weft_op_fail(c, op, WEFT_E_SHAPE, "input %s is not (N, H, W, C)", DESCRIBE(x));
     return x->rank == 4;
 }
 
 weft_tensor *weft_resample(weft_ctx *c, weft_tensor *x, weft_resample_mode mode, int64_t oh, int64_t ow) {
     const weft_op *op = &weft_op_resample;
-    char text[WEFT_TEXT];
     if (!WEFT_OP_BEGIN(c, op, x) || !is_picture(c, op, x) || !weft_op_takes(c, op, x->type)) return NULL;
     if ((unsigned)mode >= WEFT_RESAMPLE_COUNT) return weft_op_fail(c, op, WEFT_E_ARGUMENT, "%d is no mode", (int)mode);
     if (oh < 1 || ow < 1 || x->shape[1] < 1 || x->shape[2] < 1)
-        return weft_op_fail(c, op, WEFT_E_SHAPE, "input %s to %lld×%lld: a picture has at least one pixel", weft_describe(x, text, sizeof text), (long long)oh, (long long)ow);
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "input %s to %" PRId64 "×%" PRId64 ": no picture without a pixel",
+                            DESCRIBE(x), oh, ow);
     if (!(x = weft_op_dense(c, op, x))) return NULL;
     weft_tensor *y = weft_tensor_make(c, op->name, x->type, WEFT_SHAPE(x->shape[0], oh, ow, x->shape[3]));
     if (!y) return NULL;
-    weft_resample_args a = { .type = x->type, .mode = mode, .n = x->shape[0], .h = x->shape[1], .w = x->shape[2], .c = x->shape[3], .oh = oh, .ow = ow,
-                             .x = weft_raw(x), .y = weft_raw(y) };
+    weft_resample_args a = { .type = x->type, .mode = mode, .n = x->shape[0], .h = x->shape[1], .w = x->shape[2],
+                             .c = x->shape[3], .oh = oh, .ow = ow, .x = weft_raw(x), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, resample, a);
     return weft_op_end(c, op, y);
 }
@@ -34,20 +33,22 @@ static bool pads_fit(weft_pad_mode mode, int64_t size, int before, int after) {
     return mode == WEFT_PAD_REPLICATE ? size > 0 : before < size && after < size;
 }
 
-weft_tensor *weft_pad(weft_ctx *c, weft_tensor *x, weft_pad_mode mode, int top, int bottom, int left, int right, double value) {
+weft_tensor *weft_pad(weft_ctx *c, weft_tensor *x, weft_pad_mode mode, int top, int bottom, int left, int right,
+                      double value) {
     static const char *const name[WEFT_PAD_COUNT] = { "constant", "replicate", "reflect" };
     const weft_op *op = &weft_op_pad;
-    char text[WEFT_TEXT];
     if (!WEFT_OP_BEGIN(c, op, x) || !is_picture(c, op, x) || !weft_op_takes(c, op, x->type)) return NULL;
     if ((unsigned)mode >= WEFT_PAD_COUNT) return weft_op_fail(c, op, WEFT_E_ARGUMENT, "%d is no mode", (int)mode);
     if (!pads_fit(mode, x->shape[1], top, bottom) || !pads_fit(mode, x->shape[2], left, right))
-        return weft_op_fail(c, op, WEFT_E_SHAPE, "input %s cannot be padded by %d, %d, %d, %d (top, bottom, left, right) in mode %s", weft_describe(x, text, sizeof text),
-                            top, bottom, left, right, name[mode]);
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "input %s cannot be padded by %d, %d, %d, %d (top, bottom, left, "
+                            "right) in mode %s", DESCRIBE(x), top, bottom, left, right, name[mode]);
     if (!(x = weft_op_dense(c, op, x))) return NULL;
-    weft_tensor *y = weft_tensor_make(c, op->name, x->type, WEFT_SHAPE(x->shape[0], x->shape[1] + top + bottom, x->shape[2] + left + right, x->shape[3]));
+    const int64_t h = x->shape[1] + top + bottom, w = x->shape[2] + left + right;
+    weft_tensor *y = weft_tensor_make(c, op->name, x->type, WEFT_SHAPE(x->shape[0], h, w, x->shape[3]));
     if (!y) return NULL;
-    weft_pad_args a = { .type = x->type, .mode = mode, .n = x->shape[0], .h = x->shape[1], .w = x->shape[2], .c = x->shape[3], .top = top, .bottom = bottom,
-                        .left = left, .right = right, .value = value, .x = weft_raw(x), .y = weft_raw(y) };
+    weft_pad_args a = { .type = x->type, .mode = mode, .n = x->shape[0], .h = x->shape[1], .w = x->shape[2],
+                        .c = x->shape[3], .top = top, .bottom = bottom, .left = left, .right = right, .value = value,
+                        .x = weft_raw(x), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, pad, a);
     return weft_op_end(c, op, y);
 }

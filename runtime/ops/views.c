@@ -1,4 +1,5 @@
-/* Views: reshape, slice, permute, broadcast. The result shares the storage; only reshape copies, and only what is not dense. */
+/* Views: reshape, slice, permute, broadcast. The result shares the storage; only reshape copies, and only what is not
+ * dense. */
 #include "runtime/ops/ops.h"
 
 const weft_op weft_op_reshape = { "reshape", WEFT_KERNEL_copy, NULL };
@@ -28,10 +29,9 @@ static bool work_out(int rank, const int64_t *wanted, int64_t count, int64_t *sh
 weft_tensor *weft_reshape(weft_ctx *c, weft_tensor *t, int rank, const int64_t *shape) {
     const weft_op *op = &weft_op_reshape;
     int64_t out[WEFT_MAX_RANK], stride[WEFT_MAX_RANK];
-    char a[WEFT_TEXT], b[WEFT_TEXT];
     if (!WEFT_OP_BEGIN(c, op, t)) return NULL;
     if (!work_out(rank, shape, weft_count(t), out))
-        return weft_op_fail(c, op, WEFT_E_SHAPE, "%s does not go into %s", weft_describe(t, a, sizeof a), weft_shape_text(rank, shape, b, sizeof b));
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "%s does not go into %s", DESCRIBE(t), SHAPE_TEXT(rank, shape));
     if (!(t = weft_op_dense(c, op, t))) return NULL;
     weft_dense_strides(rank, out, stride);
     return weft_op_end(c, op, weft_tensor_view(c, t, 0, rank, out, stride));
@@ -40,11 +40,10 @@ weft_tensor *weft_reshape(weft_ctx *c, weft_tensor *t, int rank, const int64_t *
 weft_tensor *weft_slice(weft_ctx *c, weft_tensor *t, int dim, int64_t start, int64_t length) {
     const weft_op *op = &weft_op_slice;
     int64_t shape[WEFT_MAX_RANK];
-    char text[WEFT_TEXT];
     if (!WEFT_OP_BEGIN(c, op, t) || !weft_op_dim(c, op, t, &dim)) return NULL;
     if (start < 0 || length < 0 || start > t->shape[dim] || length > t->shape[dim] - start)
-        return weft_op_fail(c, op, WEFT_E_SHAPE, "%lld from %lld on is outside dimension %d of %s", (long long)length, (long long)start, dim,
-                            weft_describe(t, text, sizeof text));
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "%" PRId64 " from %" PRId64 " on is outside dimension %d of %s",
+                            length, start, dim, DESCRIBE(t));
     if (!(t = weft_plain(c, op->name, t))) return NULL;
     for (int i = 0; i < t->rank; i++) shape[i] = t->shape[i];
     shape[dim] = length;
@@ -56,12 +55,11 @@ weft_tensor *weft_permute(weft_ctx *c, weft_tensor *t, const int *order) {
     const weft_op *op = &weft_op_permute;
     int64_t shape[WEFT_MAX_RANK], stride[WEFT_MAX_RANK];
     unsigned seen = 0;
-    char text[WEFT_TEXT];
     if (!WEFT_OP_BEGIN(c, op, t)) return NULL;
     for (int i = 0; i < t->rank; i++) {
         if (order[i] < 0 || order[i] >= t->rank || seen >> order[i] & 1)
-            return weft_op_fail(c, op, WEFT_E_ARGUMENT, "dimension %d at place %d; the order names each of the %d dimensions of %s once", order[i], i,
-                                t->rank, weft_describe(t, text, sizeof text));
+            return weft_op_fail(c, op, WEFT_E_ARGUMENT, "dimension %d at place %d; the order names each of the %d "
+                                "dimensions of %s once", order[i], i, t->rank, DESCRIBE(t));
         seen |= 1u << order[i];
     }
     if (!(t = weft_plain(c, op->name, t))) return NULL;
@@ -75,7 +73,6 @@ weft_tensor *weft_permute(weft_ctx *c, weft_tensor *t, const int *order) {
 weft_tensor *weft_broadcast(weft_ctx *c, weft_tensor *t, int rank, const int64_t *shape) {
     const weft_op *op = &weft_op_broadcast;
     int64_t stride[WEFT_MAX_RANK], count;
-    char a[WEFT_TEXT], b[WEFT_TEXT];
     if (!WEFT_OP_BEGIN(c, op, t)) return NULL;
     bool fits = rank >= t->rank && weft_shape_count(rank, shape, &count);
     for (int i = 0; fits && i < rank; i++) {
@@ -83,7 +80,8 @@ weft_tensor *weft_broadcast(weft_ctx *c, weft_tensor *t, int rank, const int64_t
         stride[i] = from < 0 || t->shape[from] == 1 ? 0 : t->stride[from];
         fits = from < 0 || t->shape[from] == 1 || t->shape[from] == shape[i];
     }
-    if (!fits) return weft_op_fail(c, op, WEFT_E_SHAPE, "%s does not spread to %s", weft_describe(t, a, sizeof a), weft_shape_text(rank, shape, b, sizeof b));
+    if (!fits)
+        return weft_op_fail(c, op, WEFT_E_SHAPE, "%s does not spread to %s", DESCRIBE(t), SHAPE_TEXT(rank, shape));
     if (!(t = weft_plain(c, op->name, t))) return NULL;
     return weft_op_end(c, op, weft_tensor_view(c, t, 0, rank, shape, stride));
 }
