@@ -1,7 +1,7 @@
 /* The fast back end's table: the best instruction set that processor and system offer, chosen once, at the first call.
  *
  * The environment's WEFT_ISA (avx512, avx2, portable) asks for a lesser set; one that is not there, or an unknown name,
- * changes nothing. f64 goes to the naive kernels, whose packed weights are their own: so a product is in f64 altogether.
+ * changes nothing. f64 goes to the naive kernels.
  */
 #include <pthread.h>
 #include <stdbool.h>
@@ -46,26 +46,41 @@ static const struct isa *chosen;
 
 /* ---- f64 to the naive kernels ------------------------------------------------------------------------------- */
 
-/* Which back end a call is for. Every argument struct begins with its (or its source's) type. */
-static const weft_kernels *route(enum weft_kernel_id id, const void *args) {
+/* Whether f64 has a part in a call. Every argument struct begins with its (or its source's) type. */
+static bool is_f64(enum weft_kernel_id id, const void *args) {
     weft_dtype first = *(const weft_dtype *)args, second = first;
-    switch (id) {
-    case WEFT_KERNEL_gemm: second = ((const weft_gemm_args *)args)->wtype; break;
-    case WEFT_KERNEL_conv2d: second = ((const weft_conv2d_args *)args)->wtype; break;
-    case WEFT_KERNEL_copy: second = ((const weft_copy_args *)args)->dst_type; break;
-    case WEFT_KERNEL_embedding: second = ((const weft_embedding_args *)args)->table_type; break;
-    default: break;
+    if (id == WEFT_KERNEL_copy) second = ((const weft_copy_args *)args)->dst_type;
+    if (id == WEFT_KERNEL_embedding) second = ((const weft_embedding_args *)args)->table_type;
+    return first == WEFT_F64 || second == WEFT_F64;
+}
+
+/* A product in f64. Weights of another type were packed for the fast kernels: the naive one gets them plain, as it wants them. */
+static int naive_product(enum weft_kernel_id id, const weft_env *env, const void *args) {
+    const weft_kernels *naive = weft_kernels_reference();
+    const bool gemm = id == WEFT_KERNEL_gemm;
+    weft_gemm_args g = gemm ? *(const weft_gemm_args *)args : (weft_gemm_args){ 0 };
+    weft_conv2d_args c = gemm ? (weft_conv2d_args){ 0 } : *(const weft_conv2d_args *)args;
+    weft_pack_args w = { .type = gemm ? g.wtype : c.wtype, .n = gemm ? g.n : c.o, .taps = gemm ? 1 : (int64_t)c.kh * c.kw,
+                         .k = gemm ? g.k : c.c, .stride_tap = gemm ? g.k : c.c, .stride_k = 1, .src = gemm ? g.w : c.weight };
+    w.stride_n = w.taps * w.k;
+    size_t bytes = 0;
+    if (w.type != WEFT_F64) {
+        bytes = naive->pack_bytes(&w);
+        g.w = c.weight = w.dst = env->alloc(env->owner, bytes);
+        if (!w.dst) return WEFT_K_NO_MEMORY;
     }
-    if (first != WEFT_F64 && second != WEFT_F64) return chosen->table;
-    /* Weights that a fast kernel packed mean nothing to a naive one, and the other way. */
-    bool packed = id == WEFT_KERNEL_gemm || id == WEFT_KERNEL_conv2d;
-    return packed && first != second ? NULL : weft_kernels_reference();
+    int status = w.dst ? chosen->table->unpack(env, &w) : WEFT_K_OK;
+    if (status == WEFT_K_OK) status = gemm ? naive->gemm(env, &g) : naive->conv2d(env, &c);
+    if (w.dst) env->release(env->owner, w.dst, bytes);
+    return status;
 }
 
 #define K(name) \
     static int cpu_##name(const weft_env *env, const weft_##name##_args *a) { \
-        const weft_kernels *k = route(WEFT_KERNEL_##name, a); \
-        return k ? k->name(env, a) : WEFT_K_NO_TYPE; \
+        const enum weft_kernel_id id = WEFT_KERNEL_##name; \
+        if (!is_f64(id, a)) return chosen->table->name(env, a); \
+        if (id == WEFT_KERNEL_gemm || id == WEFT_KERNEL_conv2d) return naive_product(id, env, a); \
+        return weft_kernels_reference()->name(env, a); \
     }
 WEFT_KERNEL_LIST(K)
 #undef K
