@@ -59,11 +59,11 @@ typedef struct weft_checkpoint {
     weft_vae_config vae_config;
     weft_scheduler_config scheduler;    /* with the prediction type; there is always one */
 
-    /* Of a single file: tensors that are of no use here. */
+    /* Tensors in the files that no model takes. */
     int64_t ema;                        /* copies by moving average ("model_ema.…") */
-    int64_t buffers;                    /* tables that follow from the settings ("alphas_cumprod", "position_ids"), training state */
+    int64_t buffers;                    /* what follows from the settings ("alphas_cumprod", "position_ids"), or only training needs */
     int64_t unknown;                    /* all others, named in: */
-    char **unknown_names;               /* `unknown` names, sorted as in the file; owned */
+    char **unknown_names;               /* `unknown` names as in the files; owned */
 } weft_checkpoint;
 
 /* Opens the parts in `want` and `need`; a part in `need` that is not there is an error, one in `want` alone is left out. NULL with
@@ -71,7 +71,7 @@ typedef struct weft_checkpoint {
 weft_checkpoint *weft_checkpoint_open(weft_ctx *c, const char *path, unsigned need, unsigned want);
 
 /* A model of the shapes of a preset, with weights made from the seed, stored as `type`: "sd15", "sd15-inpaint", "sd21", or "tiny" (sd15's
- * build, a few MB). Of the tokenizer only what needs no file. */
+ * build, 20 MB in f32). Without a vocabulary in the build, tokenizer is NULL. All weights are made at once. */
 weft_checkpoint *weft_checkpoint_make(weft_ctx *c, const char *preset, weft_dtype type, uint64_t seed);
 
 void weft_checkpoint_free(weft_checkpoint *k);      /* takes NULL */
