@@ -321,4 +321,113 @@ TEST(memory_ends) {
     close_model(&m);
 }
 
+/* ---- config.json ------------------------------------------------------------------------------------------------- */
+
+static bool same(const weft_unet_config *a, const weft_unet_config *b) {
+    bool lists = true;
+    for (int i = 0; i < a->blocks && i < b->blocks; i++)
+        lists = lists && a->channels[i] == b->channels[i] && a->layers[i] == b->layers[i] && a->heads[i] == b->heads[i] &&
+                a->depth[i] == b->depth[i] && a->down_attention[i] == b->down_attention[i] &&
+                a->up_attention[i] == b->up_attention[i];
+    return lists && a->in_channels == b->in_channels && a->out_channels == b->out_channels && a->blocks == b->blocks &&
+           a->mid == b->mid && a->context == b->context && a->linear_projection == b->linear_projection &&
+           a->norm_groups == b->norm_groups && a->norm_eps == b->norm_eps && a->conv_in_kernel == b->conv_in_kernel &&
+           a->downsample_padding == b->downsample_padding && a->conv_out_kernel == b->conv_out_kernel &&
+           a->center_input_sample == b->center_input_sample && a->flip_sin_to_cos == b->flip_sin_to_cos &&
+           a->freq_shift == b->freq_shift && a->time_embedding_dim == b->time_embedding_dim &&
+           a->time_cond_proj_dim == b->time_cond_proj_dim && a->addition_input_dim == b->addition_input_dim &&
+           a->addition_time_embed_dim == b->addition_time_embed_dim;
+}
+
+/* What the published files say, as far as it is not the constructor's default. */
+TEST(presets) {
+    static const struct { const weft_unet_config *preset; const char *text; } cases[] = {
+        { &weft_unet_sd15, "{\"_class_name\": \"UNet2DConditionModel\", \"cross_attention_dim\": 768, \"sample_size\": 64}" },
+        { &weft_unet_sd15_inpaint, "{\"in_channels\": 9, \"cross_attention_dim\": 768}" },
+        { &weft_unet_sd21, "{\"attention_head_dim\": [5, 10, 20, 20], \"cross_attention_dim\": 1024, \"upcast_attention\": true, "
+                           "\"use_linear_projection\": true, \"dual_cross_attention\": false, \"num_class_embeds\": null}" },
+        { &weft_unet_sdxl,
+          "{\"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 256, \"attention_head_dim\": [5, 10, 20], "
+          "\"block_out_channels\": [320, 640, 1280], \"cross_attention_dim\": 2048, \"down_block_types\": [\"DownBlock2D\", "
+          "\"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\"], \"projection_class_embeddings_input_dim\": 2816, "
+          "\"transformer_layers_per_block\": [1, 2, 10], \"up_block_types\": [\"CrossAttnUpBlock2D\", "
+          "\"CrossAttnUpBlock2D\", \"UpBlock2D\"], \"use_linear_projection\": true}" },
+        { &weft_unet_sdxl_refiner,
+          "{\"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 256, \"attention_head_dim\": [6, 12, 24, 24], "
+          "\"block_out_channels\": [384, 768, 1536, 1536], \"down_block_types\": [\"DownBlock2D\", "
+          "\"CrossAttnDownBlock2D\", \"CrossAttnDownBlock2D\", \"DownBlock2D\"], "
+          "\"projection_class_embeddings_input_dim\": 2560, \"transformer_layers_per_block\": 4, \"up_block_types\": "
+          "[\"UpBlock2D\", \"CrossAttnUpBlock2D\", \"CrossAttnUpBlock2D\", \"UpBlock2D\"], "
+          "\"use_linear_projection\": true}" },
+    };
+    weft_ctx *c = context("cpu", 1, WEFT_PRECISION_EXACT);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        weft_unet_config config;
+        if (weft_unet_config_parse(c, "config.json", cases[i].text, strlen(cases[i].text), &config)) TEST_FAIL("%s", weft_message(c));
+        else if (!same(&config, cases[i].preset)) TEST_FAIL("preset %zu differs from its file", i);
+        CHECK(weft_unet_config_check(c, "preset", cases[i].preset) == WEFT_OK);
+        weft_clear(c);
+    }
+    weft_ctx_free(c);
+}
+
+TEST(wrong_configs) {
+    static const char *const cases[][2] = {
+        { "[1]", "config.json: expected an object" },
+        { "{\"a\": ", "config.json:1:" },
+        { "{\"_class_name\": \"UNet2DModel\"}", "config.json: _class_name: UNet2DModel is not supported" },
+        { "{\"act_fn\": \"gelu\"}", "act_fn: gelu is not supported; supported: silu|swish" },
+        { "{\"act_fn\": \"silu|swish\"}", "act_fn" },
+        { "{\"act_fn\": 3}", "act_fn: 3 is not supported" },
+        { "{\"num_class_embeds\": 1000}", "num_class_embeds: 1000" },
+        { "{\"class_embed_type\": \"timestep\"}", "class_embed_type" },
+        { "{\"only_cross_attention\": [false, true, false, false]}", "only_cross_attention: true" },
+        { "{\"resnet_time_scale_shift\": \"scale_shift\"}", "resnet_time_scale_shift" },
+        { "{\"addition_embed_type\": \"image\"}", "addition_embed_type: image" },
+        { "{\"addition_embed_type\": \"text_time\"}", "addition_time_embed_dim is missing" },
+        { "{\"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 8, \"projection_class_embeddings_input_dim\": 8}",
+          "leaves nothing for the text" },
+        { "{\"mid_block_type\": \"UNetMidBlock2DSimpleCrossAttn\"}", "mid_block_type: UNetMidBlock2DSimpleCrossAttn" },
+        { "{\"mid_block_type\": [\"UNetMidBlock2D\"]}", "mid_block_type" },
+        { "{\"down_block_types\": [\"DownBlock2D\", \"AttnDownBlock2D\", \"DownBlock2D\", \"DownBlock2D\"]}", "AttnDownBlock2D is not supported" },
+        { "{\"down_block_types\": [\"DownBlock2D\"]}", "down_block_types: 1 types, but block_out_channels has 4" },
+        { "{\"block_out_channels\": [32, 64]}", "down_block_types: 4 types, but block_out_channels has 2" },
+        { "{\"block_out_channels\": []}", "block_out_channels" },
+        { "{\"block_out_channels\": [32, 0, 32, 32]}", "block_out_channels" },
+        { "{\"block_out_channels\": [1e9, 32, 32, 32]}", "block_out_channels" },
+        { "{\"block_out_channels\": [32, 32, 32, 33]}", "norm_num_groups: 32 does not divide block_out_channels 33" },
+        { "{\"block_out_channels\": [32, 32, 32, 32, 32, 32, 32, 32, 32]}", "block_out_channels: expected a list of at most 8" },
+        { "{\"layers_per_block\": [2, 2]}", "layers_per_block: a list of 2, but the model has 4 blocks" },
+        { "{\"layers_per_block\": 0}", "layers_per_block" },
+        { "{\"layers_per_block\": 2.5}", "layers_per_block" },
+        { "{\"layers_per_block\": 99999999999}", "layers_per_block" },
+        { "{\"attention_head_dim\": 7}", "attention_head_dim: 7 heads do not divide block_out_channels 320" },
+        { "{\"attention_head_dim\": -8}", "attention_head_dim" },
+        { "{\"num_attention_heads\": 7}", "7 heads" },
+        { "{\"cross_attention_dim\": [768, 768, 1024, 768]}", "cross_attention_dim" },
+        { "{\"transformer_layers_per_block\": [[1], [1], [1], [1]]}", "transformer_layers_per_block" },
+        { "{\"transformer_layers_per_block\": 100}", "transformer_layers_per_block" },
+        { "{\"norm_eps\": 0}", "norm_eps" },
+        { "{\"norm_eps\": \"x\"}", "norm_eps" },
+        { "{\"norm_num_groups\": 0}", "norm_num_groups" },
+        { "{\"conv_in_kernel\": 4}", "conv_in_kernel" },
+        { "{\"downsample_padding\": 2}", "downsample_padding" },
+        { "{\"freq_shift\": 160}", "freq_shift" },
+        { "{\"use_linear_projection\": 1}", "use_linear_projection" },
+        { "{\"in_channels\": null, \"out_channels\": 0}", "out_channels" },
+    };
+    weft_ctx *c = context("cpu", 1, WEFT_PRECISION_EXACT);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        weft_unet_config config = { .blocks = 77 };
+        CHECK(weft_unet_config_parse(c, "config.json", cases[i][0], strlen(cases[i][0]), &config) == WEFT_E_FORMAT);
+        CHECK_HAS(weft_message(c), "config.json");
+        CHECK_HAS(weft_message(c), cases[i][1]);
+        CHECK_EQ(config.blocks, 77);
+        weft_clear(c);
+    }
+    weft_unet_config config;
+    CHECK(weft_unet_config_read(c, WEFT_SOURCE_DIR "/no/such/config.json", &config) == WEFT_E_FILE);
+    weft_ctx_free(c);
+}
+
 TEST_MAIN

@@ -259,4 +259,43 @@ TEST(wrong_inputs) {
     close_model(&m);
 }
 
+/* ---- config.json ------------------------------------------------------------------------------------------------------ */
+
+TEST(configs) {
+    static const char *const cases[][2] = {
+        { "[]", "expected an object" },
+        { "{\"_class_name\": \"AutoencoderTiny\"}", "_class_name: AutoencoderTiny is not supported" },
+        { "{\"act_fn\": \"relu\"}", "act_fn" },
+        { "{\"down_block_types\": [\"AttnDownEncoderBlock2D\"]}", "down_block_types: AttnDownEncoderBlock2D" },
+        { "{\"block_out_channels\": [32, 64]}", "down_block_types: 1 types, but block_out_channels has 2" },
+        { "{\"block_out_channels\": [33]}", "norm_num_groups: 32 does not divide block_out_channels 33" },
+        { "{\"layers_per_block\": 1000}", "layers_per_block" },
+        { "{\"latents_mean\": [0.1]}", "latents_mean" },
+        { "{\"scaling_factor\": 0}", "scaling_factor" },
+        { "{\"shift_factor\": 1e999}", "too large" },
+        { "{\"latent_channels\": -4}", "latent_channels" },
+    };
+    static const char sd[] =
+        "{\"_class_name\": \"AutoencoderKL\", \"block_out_channels\": [128, 256, 512, 512], \"down_block_types\": "
+        "[\"DownEncoderBlock2D\", \"DownEncoderBlock2D\", \"DownEncoderBlock2D\", \"DownEncoderBlock2D\"], \"layers_per_block\": 2, "
+        "\"up_block_types\": [\"UpDecoderBlock2D\", \"UpDecoderBlock2D\", \"UpDecoderBlock2D\", \"UpDecoderBlock2D\"]}";
+    weft_ctx *c = context("cpu", 1, WEFT_PRECISION_EXACT);
+    weft_vae_config config = { .blocks = 77 };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CHECK(weft_vae_config_parse(c, "config.json", cases[i][0], strlen(cases[i][0]), &config) == WEFT_E_FORMAT);
+        CHECK_HAS(weft_message(c), "config.json");
+        CHECK_HAS(weft_message(c), cases[i][1]);
+        CHECK_EQ(config.blocks, 77);
+        weft_clear(c);
+    }
+    REQUIRE(weft_vae_config_parse(c, "config.json", sd, strlen(sd), &config) == WEFT_OK);
+    const weft_vae_config *want = &weft_vae_sd;
+    CHECK(config.blocks == want->blocks && !memcmp(config.channels, want->channels, sizeof config.channels));
+    CHECK(config.layers == want->layers && config.norm_groups == want->norm_groups && config.latent_channels == want->latent_channels);
+    CHECK(config.in_channels == want->in_channels && config.out_channels == want->out_channels);
+    CHECK(config.mid_attention && config.quant_conv && config.post_quant_conv);
+    CHECK(config.scaling_factor == want->scaling_factor && config.shift_factor == want->shift_factor);
+    weft_ctx_free(c);
+}
+
 TEST_MAIN
