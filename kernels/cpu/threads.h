@@ -6,7 +6,7 @@
 #ifndef WEFT_THREADS_H
 #define WEFT_THREADS_H
 
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/table.h"
 
 /* Work, counted in simple steps on one float (a load, an addition, a store), that pays for one more thread. */
 #define THREAD_WORK 16384
