@@ -63,7 +63,7 @@ weft_tensor *weft_tokenizer_texts(weft_ctx *c, const weft_tokenizer *t, int n, c
 
 /* The text of ids, for looking at: words and signs parted by spaces, bytes that are no UTF-8 as U+FFFD, unknown ids left out. malloc'd,
  * ended by 0; NULL with the error set. */
-char *weft_tokenizer_decode(weft_ctx *c, const weft_tokenizer *t, const int32_t *ids, int64_t count);
+char *weft_tokenizer_decode(weft_ctx *c, const weft_tokenizer *t, const int32_t *ids, int64_t count, size_t *size);
 
 #ifdef __cplusplus
 }
