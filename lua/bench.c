@@ -79,7 +79,9 @@ static void text_setup(weft_ctx *c, bench_state *s) {
 }
 
 static void text_run(weft_ctx *c, bench_state *s) {
-    weft_clip_text(c, weft_root(s->tree), &weft_clip_text_l14, s->in[0]);
+    weft_clip_text_outputs out;
+    if (weft_clip_text(c, weft_root(s->tree), &weft_clip_text_l14,
+                       &(weft_clip_text_inputs){ .ids = s->in[0], .type = WEFT_F32, .layer = -1, .final_norm = true }, &out)) return;
 }
 
 static void decode_setup(weft_ctx *c, bench_state *s) {

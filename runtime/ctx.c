@@ -198,3 +198,5 @@ void weft_shape_only(weft_ctx *c, bool on) {
 }
 
 bool weft_is_shape_only(const weft_ctx *c) { return c->shape_only > 0; }
+
+double weft_flops(const weft_ctx *c) { return c->flops; }

@@ -70,6 +70,7 @@ struct weft_ctx {
     uint32_t owned_count, owned_room;
     weft_progress_fn *progress;
     void *progress_user;
+    double flops;                       /* see weft_flops() */
     const struct weft_run_info *run_info;   /* of the node that runs; runtime/graph */
     int64_t tensors;                    /* alive; a context that is freed before its last tensor goes with it */
     bool closed;

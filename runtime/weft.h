@@ -75,6 +75,10 @@ weft_precision weft_precision_of(const weft_ctx *c);
 void weft_set_precision(weft_ctx *c, weft_precision p);
 const weft_kernels *weft_backend(const weft_ctx *c);
 
+/* Multiplications and additions that linear, matmul, conv2d and attention have done so far, as the plain algorithms count them; also
+ * counted where only shapes run: a model's cost can so be told before it runs. */
+double weft_flops(const weft_ctx *c);
+
 /* Asks the running work to stop: safe in signal handlers and other threads. The next operation fails with
  * WEFT_E_CANCELLED; weft_clear() lowers the flag. */
 void weft_cancel(weft_ctx *c);

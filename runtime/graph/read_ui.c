@@ -156,7 +156,7 @@ static weft_status emit_links(ui *u, weft_gnode *n, const cJSON *node, ui_scope 
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(node, "inputs");
     int slot = 0;
     for (const cJSON *in = list ? list->child : NULL; in; in = in->next, slot++) {
-        double link;
+        double link = 0;
         const char *name = ui_text(in, "name");
         if (!*name || !incoming(s, index, in, slot, &link)) continue;
         source from = follow(s, link);

@@ -38,6 +38,7 @@ weft_tensor *weft_attention(weft_ctx *c, weft_tensor *q, weft_tensor *k, weft_te
         .o = weft_raw(y), .o_batch = y->stride[0], .o_token = y->stride[1], .o_head = y->stride[2],
         .scale = scale != 0 ? scale : d > 0 ? 1 / sqrt((double)d) : 1, .causal = causal,
     };
+    c->flops += 4.0 * (double)(a.batch * a.heads) * (double)a.tq * (double)a.tk * (double)a.d;
     WEFT_OP_RUN(c, op, attention, a);
     return weft_op_end(c, op, y);
 }

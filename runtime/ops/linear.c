@@ -45,6 +45,7 @@ weft_tensor *weft_linear(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tenso
         .type = x->type, .wtype = w->type, .m = m, .n = n, .k = k, .x = weft_raw(x), .ldx = stride, .w = packed->data,
         .bias = weft_raw(b), .residual = weft_raw(residual), .ldr = n, .act = act, .y = weft_raw(y), .ldy = n,
     };
+    c->flops += 2.0 * (double)a.m * (double)a.n * (double)a.k;
     WEFT_OP_RUN(c, op, gemm, a);
     weft_storage_drop(packed);
     return weft_op_end(c, op, y);

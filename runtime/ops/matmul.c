@@ -41,6 +41,7 @@ weft_tensor *weft_matmul(weft_ctx *c, weft_tensor *a, weft_tensor *b) {
         .b = weft_raw(b), .b_batch = b_batch, .b_row = b->stride[row], .b_col = b->stride[column],
         .c = weft_raw(y), .c_batch = m * n, .ldc = n, .alpha = 1,
     };
+    c->flops += 2.0 * (double)(arguments.batch * arguments.m) * (double)arguments.n * (double)arguments.k;
     WEFT_OP_RUN(c, op, matmul, arguments);
     return weft_op_end(c, op, y);
 }
