@@ -25,7 +25,8 @@ static bool walk(weft_ctx *c, const weft_tensor *x, const weft_tensor *w, weft_c
     if (how.stride < 1) weft_op_fail(c, op, WEFT_E_ARGUMENT, "stride %d; it is 1 or more", how.stride);
     else if (h < 0 || wide < 0)
         weft_op_fail(c, op, WEFT_E_SHAPE, "input %s, padded by %d, %d, %d, %d (top, bottom, left, right), is smaller "
-                     "than the window of weight %s", DESCRIBE(x), how.top, how.bottom, how.left, how.right, DESCRIBE(w));
+                     "than the window of weight %s", DESCRIBE(x), how.top, how.bottom, how.left, how.right,
+                     DESCRIBE(w));
     if (!weft_ok(c)) return false;
     shape[0] = x->shape[0];
     shape[1] = h / how.stride + 1;
@@ -53,6 +54,7 @@ weft_tensor *weft_conv2d(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tenso
         .stride = how.stride, .pad_top = how.top, .pad_left = how.left, .x = weft_raw(x), .weight = packed->data,
         .bias = weft_raw(b), .row = weft_raw(row), .residual = weft_raw(residual), .y = weft_raw(y),
     };
+    c->flops += 2.0 * (double)(a.n * a.oh * a.ow) * (double)a.o * (double)(a.kh * a.kw * a.c);
     WEFT_OP_RUN(c, op, conv2d, a);
     weft_storage_drop(packed);
     return weft_op_end(c, op, y);

@@ -71,7 +71,8 @@ weft_tensor *weft_timestep_embedding(weft_ctx *c, weft_tensor *t, int64_t dim, b
     weft_tensor *y = weft_tensor_make(c, op->name, t->type, WEFT_SHAPE(t->shape[0], dim));
     if (!y) return NULL;
     weft_timestep_args a = { .type = t->type, .n = t->shape[0], .dim = dim, .max_period = max_period,
-                             .shift = freq_shift, .scale = scale, .flip = flip_sin_to_cos, .t = weft_raw(t), .y = weft_raw(y) };
+                             .shift = freq_shift, .scale = scale, .flip = flip_sin_to_cos,
+                             .t = weft_raw(t), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, timestep, a);
     return weft_op_end(c, op, y);
 }
