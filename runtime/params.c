@@ -28,7 +28,7 @@ static weft_tensor *make(weft_ctx *c, weft_tree *t, uint32_t node, weft_init ini
     /* Also where a check runs shape-only: it makes everything. */
     int depth = c->shape_only;
     c->shape_only = 0;
-    weft_scope s = weft_scope_named(c, "make");
+    weft_scope s = weft_scope_begin(c, (weft_params){ t, node });
     weft_tensor *tensor = param_fill(c, t->make_type, t->make_seed, param_path(t, node, path, sizeof path), init, rank, shape);
     if (tensor) param_put(t, node, tensor, NULL);
     weft_scope_end(c, s, NULL);

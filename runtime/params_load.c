@@ -23,7 +23,7 @@ weft_status weft_tree_add_file(weft_ctx *c, weft_tree *t, const char *path, weft
     source->next = t->sources;
     t->sources = source;
     weft_tree_set_frozen(t, true);
-    weft_scope s = weft_scope_named(c, "load");
+    weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     for (int64_t i = 0; i < count; i++) {
         const weft_st_entry *e = weft_st_at(file, i);
         const char *name = e->name;

@@ -58,7 +58,7 @@ static void fill(float *dst, int64_t n, uint64_t key, weft_init init, int thread
 
 weft_tensor *param_fill(weft_ctx *c, weft_dtype type, uint64_t seed, const char *name, weft_init init, int rank, const int64_t *shape) {
     if (init.kind == WEFT_INIT_ZEROS || init.kind == WEFT_INIT_ONES) return weft_full(c, type, rank, shape, init.kind == WEFT_INIT_ONES);
-    weft_scope s = weft_scope_named(c, "make");
+    weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     weft_tensor *t = weft_tensor_new(c, WEFT_F32, rank, shape);
     int64_t n = weft_count(t);
     size_t bytes = (size_t)n * sizeof(float);

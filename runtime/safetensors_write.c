@@ -142,7 +142,7 @@ static void put_header(struct text *t, const weft_st_item *const *sorted, int64_
 }
 
 static bool write_tensor(weft_ctx *c, weft_file_out *out, const weft_st_item *item) {
-    weft_scope s = weft_scope_named(c, "write");
+    weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     weft_tensor *t = weft_plain(c, "write", item->tensor);
     t = t ? weft_contiguous(c, weft_cast(c, t, item->type)) : NULL;
     size_t bytes = (size_t)weft_count(item->tensor) * weft_dtype_size(item->type);
