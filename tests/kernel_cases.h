@@ -1,9 +1,9 @@
-/* Kernel tests: a case is a kernel's arguments, where its output goes, and how near the result must be. It is run on the naive
- * back end, then on the fast one with 1, 2 and 3 threads, whose bytes must be equal.
+/* Kernel tests: a case is a kernel's arguments, where its output goes, and how near the result must be. It is run on
+ * the naive back end, then on the fast one with 1, 2 and 3 threads, whose bytes must be equal.
  *
- * KERNEL_TEST_MAIN runs a file's cases once for each instruction set that the processor has (WEFT_ISA in the environment: that
- * one only). Buffers live until buffers_free(); they have exactly their size, so that AddressSanitizer sees an overrun, and
- * outputs have guard bytes on both sides, so that any build sees one.
+ * KERNEL_TEST_MAIN runs a file's cases once for each instruction set that the processor has (WEFT_ISA in the
+  * environment: that one only). Buffers live until buffers_free(); they have exactly their size, so that
+   * AddressSanitizer sees an overrun, and outputs have guard bytes on both sides, so that any build sees one.
  */
 #ifndef WEFT_KERNEL_CASES_H
 #define WEFT_KERNEL_CASES_H
@@ -30,7 +30,8 @@ static inline double random_bell(void) {
     return (random_unit() + random_unit() + random_unit() + random_unit() - 2) * 1.7320508075688772;
 }
 /* low…high, both included. */
-static inline int64_t random_int(int64_t low, int64_t high) { return low + (int64_t)(random_u64() % (uint64_t)(high - low + 1)); }
+static inline int64_t random_int(int64_t low,
+                                 int64_t high) { return low + (int64_t)(random_u64() % (uint64_t)(high - low + 1)); }
 
 /* ---- buffers -------------------------------------------------------------------------------------------- */
 
@@ -111,7 +112,8 @@ struct kernel_case {
     weft_precision precision;
     bool no_hint;                   /* no scratch for speed alone */
     /* Allowed: the rms of the difference, relative to the result's rms (and 20 times that for one value); or, where
-     * `each` is set, every difference, relative to its own value plus `floor`.  0 and no floor: the same bits, NaN aside. */
+     * `each` is set, every difference, relative to its own value plus `floor`.  0 and no floor: the same bits, NaN
+      * aside. */
     double tolerance, floor;
     bool each;
 };
@@ -154,7 +156,7 @@ static inline bool same_value(double a, double b) { return a == b || (isnan(a) &
 
 /* How far `got` is from `want` as a multiple of what the case allows (≤1 passes), and the worst element. */
 static inline double case_error(const struct kernel_case *c, const void *got, const void *want, int64_t *worst) {
-    double sum = 0, norm = 0, largest = -1;
+    double sum = 0, norm = 0, largest = 0;
     int64_t finite = 0;
     for (int64_t i = 0; i < c->count; i++) {
         double w = ref_get(c->type, want, i);
@@ -163,16 +165,17 @@ static inline double case_error(const struct kernel_case *c, const void *got, co
     double rms = finite ? sqrt(norm / (double)finite) : 0, each = 0;
     *worst = 0;
     for (int64_t i = 0; i < c->count; i++) {
-        double g = ref_get(c->type, got, i), w = ref_get(c->type, want, i);
+        double g = ref_get(c->type, got, i), w = ref_get(c->type, want, i), size = isfinite(w) ? fabs(w) : 0;
         double d = same_value(g, w) ? 0 : fabs(g - w);
         if (isnan(d)) d = INFINITY;
-        d = fmax(0, d - type_step(c) * (isfinite(w) ? fabs(w) : 0));
-        if (d > largest) { largest = d; *worst = i; }
+        d = fmax(0, d - type_step(c) * size);
+        double ratio = d == 0 ? 0 : d / (c->each ? c->tolerance * size + c->floor : 1);
+        if (ratio > each) { each = ratio; *worst = i; }
+        if (d > largest) largest = d;
         sum += d * d;
-        double allowed = c->tolerance * (isfinite(w) ? fabs(w) : 0) + c->floor;
-        each = fmax(each, d == 0 ? 0 : allowed > 0 ? d / allowed : INFINITY);
     }
-    if (c->each || largest <= 0) return each;
+    if (largest == 0) return 0;
+    if (c->each) return each;
     if (!(rms > 0) || !(c->tolerance > 0)) return INFINITY;
     return fmax(sqrt(sum / (double)c->count) / (rms * c->tolerance), largest / (20 * rms * c->tolerance));
 }
@@ -180,10 +183,12 @@ static inline double case_error(const struct kernel_case *c, const void *got, co
 static inline bool case_near(const struct kernel_case *c, const void *got, const void *want, const char *what) {
     int64_t at;
     double error = case_error(c, got, want, &at);
-    if (getenv("WEFT_TEST_VERBOSE")) printf("    %-12s %-40s %.3f of what is allowed\n", weft_kernel_names[c->id], what, error);
+    if (getenv("WEFT_TEST_VERBOSE")) printf("    %-12s %-40s %.3f of what is allowed\n", weft_kernel_names[c->id],
+                                            what, error);
     if (error <= 1) return true;
     TEST_FAIL("%s, %s: %.3g times what is allowed; element %" PRId64 " of %" PRId64 " is %.9g, expected %.9g",
-              weft_kernel_names[c->id], what, error, at, c->count, ref_get(c->type, got, at), ref_get(c->type, want, at));
+              weft_kernel_names[c->id], what, error, at, c->count, ref_get(c->type, got, at),
+              ref_get(c->type, want, at));
     return false;
 }
 
@@ -228,12 +233,14 @@ static inline bool case_check(const struct kernel_case *c, const char *what) {
     return want && case_check_against(c, want, what);
 }
 
-/* Does the fast back end take this type for this kernel? What it does not take, the runtime refuses by the same table. */
-static inline bool cpu_takes(enum weft_kernel_id id, weft_dtype type) { return weft_kernels_cpu()->types[id] >> type & 1; }
+/* Does the fast back end take this type for this kernel? What it does not take, the runtime refuses by the same
+ * table. */
+static inline bool cpu_takes(enum weft_kernel_id id,
+                             weft_dtype type) { return weft_kernels_cpu()->types[id] >> type & 1; }
 
-/* What a sum of k f32 products may cost: a plain chain of k additions of random signs is off by 2.4e-8·√k of the result's rms
- * (each rounds its partial sum, which grows as the root of its length); twice that, for the sums of sums of blocked loops,
- * and a few roundings of bias, residual and the result. */
+/* What a sum of k f32 products may cost: a plain chain of k additions of random signs is off by 2.4e-8·√k of the
+ * result's rms (each rounds its partial sum, which grows as the root of its length); twice that, for the sums of sums
+  * of blocked loops, and a few roundings of bias, residual and the result. */
 static inline double sum_tolerance(int64_t k) { return fmin(1e-5, 3e-7 + 5e-8 * sqrt((double)k)); }
 
 /* ---- once for each instruction set ------------------------------------------------------------------------- */

@@ -1,22 +1,25 @@
-/* Convolutions of every kind against the naive ones: sizes, strides, pads, types, both precisions, what is added behind. */
+/* Convolutions against the naive ones: sizes, strides, pads, types, both precisions, what is added behind. */
 #include "tests/kernel_products.h"
 
-static void conv_at(weft_dtype type, weft_dtype wtype, struct conv_shape s, int has, weft_precision precision, bool no_hint) {
+/* In both precisions, with and without scratch for speed. */
+static void conv(weft_dtype type, weft_dtype wtype, struct conv_shape s, int has) {
     weft_conv2d_args a;
     char what[192];
     if (!cpu_takes(WEFT_KERNEL_conv2d, type)) return;
     random_state = (uint64_t)(s.n * 7 + s.h * 1000003 + s.w * 10007 + s.c * 101 + s.o);
-    struct kernel_case c = conv_case(&a, type, wtype, s, has, precision);
-    c.no_hint = no_hint;
-    snprintf(what, sizeof what, "(%d,%d,%d,%d)→%d %d×%d stride %d pads t%d b%d l%d r%d %s weights %s, has %d, %s%s", (int)s.n, (int)s.h, (int)s.w, (int)s.c, (int)s.o,
-             s.kh, s.kw, s.stride, s.top, s.bottom, s.left, s.right, weft_dtype_name(type), weft_dtype_name(wtype), has, precision ? "exact" : "fast", no_hint ? ", no hint" : "");
-    case_check(&c, what);
+    struct kernel_case c = conv_case(&a, type, wtype, s, has, WEFT_PRECISION_EXACT);
+    const void *want = case_want(&c, "conv2d");
+    for (int i = 0; i < 4 && want; i++) {
+        c.precision = i & 1 ? WEFT_PRECISION_EXACT : WEFT_PRECISION_FAST;
+        c.tolerance = conv_tolerance(s, c.precision);
+        c.no_hint = i & 2;
+        snprintf(what, sizeof what, "(%d,%d,%d,%d)→%d %d×%d stride %d pads t%d b%d l%d r%d %s weights %s, has %d, %s%s",
+                 (int)s.n, (int)s.h, (int)s.w, (int)s.c, (int)s.o, s.kh, s.kw, s.stride, s.top, s.bottom, s.left,
+                 s.right, weft_dtype_name(type), weft_dtype_name(wtype), has, i & 1 ? "exact" : "fast",
+                 i & 2 ? ", no hint" : "");
+        case_check_against(&c, want, what);
+    }
     buffers_free();
-}
-
-static void conv(weft_dtype type, weft_dtype wtype, struct conv_shape s, int has) {
-    for (int p = 0; p < 2; p++)
-        for (int no_hint = 0; no_hint < 2; no_hint++) conv_at(type, wtype, s, has, (weft_precision)p, no_hint);
 }
 
 #define SAME3(n, h, w, c, o) (struct conv_shape){ n, h, w, c, o, 3, 3, 1, 1, 1, 1, 1 }
@@ -25,7 +28,8 @@ static void conv(weft_dtype type, weft_dtype wtype, struct conv_shape s, int has
 TEST(conv_small_pictures) {
     for (int64_t h = 1; h <= 9; h++)
         for (int64_t w = 1; w <= 9; w++)
-            conv(WEFT_F32, WEFT_F32, SAME3(1 + (h + w) % 3, h, w, 1 + (h * 7 + w) % 9, 1 + (h + w * 5) % 19), (int)(h * 9 + w) % 16);
+            conv(WEFT_F32, WEFT_F32, SAME3(1 + (h + w) % 3, h, w, 1 + (h * 7 + w) % 9, 1 + (h + w * 5) % 19),
+                 (int)(h * 9 + w) % 16);
 }
 
 TEST(conv_channels) {
@@ -39,30 +43,37 @@ TEST(conv_kernel_sizes_and_strides) {
     for (int k = 1; k <= 5; k++)
         for (int stride = 1; stride <= 3; stride++)
             for (int pad = 0; pad <= k / 2; pad++)
-                conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 2, 9, 11, 5, 18, k, k, stride, pad, pad, pad, pad }, (k + stride + pad) % 16);
+                conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 2, 9, 11, 5, 18, k, k, stride, pad, pad, pad, pad },
+                     (k + stride + pad) % 16);
     conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 1, 9, 11, 6, 7, 1, 3, 1, 0, 0, 1, 1 }, HAS_BIAS);
     conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 1, 9, 11, 6, 7, 3, 1, 1, 1, 1, 0, 0 }, HAS_BIAS);
     conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 1, 12, 11, 6, 7, 5, 2, 2, 1, 2, 0, 1 }, HAS_BIAS | HAS_ROW);
-    conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 1, 32, 32, 3, 20, 16, 16, 16, 0, 0, 0, 0 }, HAS_BIAS);   /* a picture cut into patches */
+    /* a picture cut into patches */
+    conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 1, 32, 32, 3, 20, 16, 16, 16, 0, 0, 0, 0 }, HAS_BIAS);
 }
 
 /* Diffusers' down-sampling pads right and bottom only; pads may be larger than the kernel, or negative, or unequal. */
 TEST(conv_pads) {
-    static const int pads[][4] = { { 0, 1, 0, 1 }, { 1, 0, 1, 0 }, { 2, 2, 2, 2 }, { 0, 0, 0, 0 }, { -1, 1, 0, 1 }, { -2, -1, -1, -2 }, { 5, 0, 0, 5 },
-                                   { 1, 2, 0, 3 }, { 0, 0, 1, 1 }, { 1, 1, 0, 0 }, { 2, 0, -1, 3 } };
+    static const int pads[][4] = { { 0, 1, 0, 1 }, { 1, 0, 1, 0 }, { 2, 2, 2, 2 }, { 0, 0, 0, 0 }, { -1, 1, 0, 1 },
+                                   { -2, -1, -1, -2 }, { 5, 0, 0, 5 }, { 1, 2, 0, 3 }, { 0, 0, 1, 1 }, { 1, 1, 0, 0 },
+                                   { 2, 0, -1, 3 } };
     for (size_t i = 0; i < sizeof pads / sizeof *pads; i++)
-        for (int stride = 1; stride <= 2; stride++)
-            conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 2, 8, 9, 10, 17, 3, 3, stride, pads[i][0], pads[i][1], pads[i][2], pads[i][3] }, (int)i % 16);
+        for (int stride = 1; stride <= 2; stride++) {
+            const int *p = pads[i];
+            conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 2, 8, 9, 10, 17, 3, 3, stride, p[0], p[1], p[2], p[3] },
+                 (int)i);
+        }
 }
 
 TEST(conv_types) {
     static const weft_dtype floats[] = { WEFT_F32, WEFT_F16, WEFT_BF16, WEFT_F64 };
     for (int t = 0; t < 4; t++)
         for (int w = 0; w < 4; w++) {
-            if (floats[t] != WEFT_F64 && floats[w] == WEFT_F64) continue;
+            if ((floats[t] == WEFT_F64) != (floats[w] == WEFT_F64)) continue;         /* f64 goes with its like alone */
             conv(floats[t], floats[w], SAME3(2, 7, 10, 20, 19), HAS_BIAS | HAS_ROW | HAS_RESIDUAL);
             conv(floats[t], floats[w], (struct conv_shape){ 1, 9, 8, 12, 33, 3, 3, 2, 0, 1, 0, 1 }, HAS_BIAS);
-            conv(floats[t], floats[w], (struct conv_shape){ 2, 5, 5, 21, 34, 1, 1, 1, 0, 0, 0, 0 }, HAS_BIAS | RESIDUAL_IS_Y);
+            conv(floats[t], floats[w], (struct conv_shape){ 2, 5, 5, 21, 34, 1, 1, 1, 0, 0, 0, 0 },
+                 HAS_BIAS | RESIDUAL_IS_Y);
         }
 }
 
@@ -75,7 +86,7 @@ TEST(conv_additions) {
     }
 }
 
-/* Sizes that models have, cut short: many channels on few pixels, few channels on many, a latent's 4 and a picture's 3. */
+/* Sizes that models have, cut short: many channels on few pixels, few on many, a latent's 4, a picture's 3. */
 TEST(conv_model_sizes) {
     conv(WEFT_F32, WEFT_F32, SAME3(2, 8, 8, 320, 96), HAS_BIAS | HAS_ROW);
     conv(WEFT_F32, WEFT_F16, SAME3(1, 4, 4, 1000, 40), HAS_BIAS | HAS_RESIDUAL);
@@ -88,7 +99,7 @@ TEST(conv_model_sizes) {
     conv(WEFT_F32, WEFT_F32, SAME3(1, 131, 2, 8, 24), HAS_BIAS);
 }
 
-/* A mean far above the spread: what Winograd's differences of neighbours lose is small against the result, which has the mean. */
+/* A mean far above the spread: what Winograd loses is relative to the mean, and so is the result. */
 TEST(conv_offset_and_scale) {
     static const struct { double mean, spread; } nasty[] = { { 100, 1 }, { 0, 1e-6 }, { 0, 1e6 }, { -30, 0.1 } };
     for (size_t i = 0; i < sizeof nasty / sizeof *nasty; i++)
@@ -102,7 +113,7 @@ TEST(conv_offset_and_scale) {
         }
 }
 
-/* One value that is not finite reaches the outputs whose window holds it, and at most the tile that shares its transform. */
+/* One value that is not finite reaches the outputs whose window holds it, and at most those of the same tile. */
 TEST(conv_nan_stays_near) {
     for (int p = 0; p < 2; p++) {
         weft_conv2d_args a;
@@ -115,8 +126,12 @@ TEST(conv_nan_stays_near) {
         CHECK_EQ(status, WEFT_K_OK);
         for (int64_t i = 0; i < c.count; i++) {
             int64_t n = i / (400 * 17), row = i / (20 * 17) % 20, column = i / 17 % 20;
-            bool near = n == 0 && llabs(row - 10) <= 1 && llabs(column - 10) <= 1, far = n == 1 || llabs(row - 10) > 6 || llabs(column - 10) > 6;
-            if ((near && !isnan(y[i])) || (far && isnan(y[i]))) { TEST_FAIL("precision %d: element %" PRId64 " is %g", p, i, y[i]); break; }
+            int64_t apart = llabs(row - 10) > llabs(column - 10) ? llabs(row - 10) : llabs(column - 10);
+            bool inside = n == 0 && apart <= 1, far = n == 1 || apart > 6;
+            if ((inside && !isnan(y[i])) || (far && isnan(y[i]))) {
+                TEST_FAIL("precision %d: element %" PRId64 " is %g", p, i, y[i]);
+                break;
+            }
         }
         buffers_free();
     }
@@ -125,9 +140,11 @@ TEST(conv_nan_stays_near) {
 TEST(conv_of_nothing) {
     conv(WEFT_F32, WEFT_F32, SAME3(0, 5, 5, 3, 4), HAS_BIAS);
     conv(WEFT_F32, WEFT_F32, SAME3(1, 5, 5, 3, 0), 0);
-    conv(WEFT_F32, WEFT_F32, SAME3(2, 5, 5, 0, 4), HAS_BIAS | HAS_ROW | HAS_RESIDUAL);   /* empty sums: what is added is left */
+    /* empty sums: what is added is left */
+    conv(WEFT_F32, WEFT_F32, SAME3(2, 5, 5, 0, 4), HAS_BIAS | HAS_ROW | HAS_RESIDUAL);
     conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 1, 2, 5, 3, 4, 3, 3, 1, 0, 0, 1, 1 }, HAS_BIAS);    /* oh = 0 */
-    conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 1, 0, 0, 3, 4, 3, 3, 1, 2, 2, 2, 2 }, HAS_BIAS);    /* nothing but padding */
+    /* nothing but padding */
+    conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 1, 0, 0, 3, 4, 3, 3, 1, 2, 2, 2, 2 }, HAS_BIAS);
 }
 
 KERNEL_TEST_MAIN

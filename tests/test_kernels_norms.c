@@ -3,13 +3,15 @@
 
 static const weft_dtype floats[] = { WEFT_F32, WEFT_F16, WEFT_BF16, WEFT_F64 };
 
-/* In f32, x − mean is good to 6e-8·|mean|/spread of the spread, and mean itself to about twice that; the rest to 1e-6. */
+/* In f32, x − mean is good to 6e-8·|mean|/spread of the spread, and mean itself to about twice that; the rest to
+ * 1e-6. */
 static double norm_tolerance(double mean, double spread) { return 1e-6 + 2e-7 * fabs(mean) / spread; }
 
 enum { NO_AFFINE = 1, IN_PLACE = 2, STATISTICS = 4 };
 
-/* The output, then mean and rstd where they are asked for. */
-static void check_statistics(const struct kernel_case *y, void **mean, void **rstd, int64_t n, double mean_floor, double tolerance, const char *what) {
+/* Mean and rstd, which a kernel gives beside its output, as outputs of their own. */
+static void check_statistics(const struct kernel_case *y, void **mean, void **rstd, int64_t n, double spread,
+                             const char *what) {
     void **slots[] = { mean, rstd };
     struct kernel_case c = *y;
     void *plain = buffer_new(bytes_of(y->type, y->count), 0, 0);
@@ -21,26 +23,30 @@ static void check_statistics(const struct kernel_case *y, void **mean, void **rs
     for (int i = 0; i < 2; i++) {
         *mean = *rstd = NULL;
         c.out = slots[i];
-        c.tolerance = tolerance;
-        c.floor = i ? 0 : mean_floor;
+        c.tolerance = y->tolerance;
+        c.floor = i ? 0 : spread * y->tolerance;
         case_check(&c, what);
     }
     *mean = *rstd = NULL;
 }
 
-static void group_norm(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean, double spread, double eps, weft_activation act, int how) {
+static void group_norm(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean,
+                       double spread, double eps, weft_activation act, int how) {
     char what[160];
     if (!cpu_takes(WEFT_KERNEL_group_norm, type)) return;
     random_state = (uint64_t)(n + pixels * 1000003 + channels * 1009 + groups);
     int64_t count = n * pixels * channels;
-    weft_group_norm_args a = { .type = type, .n = n, .pixels = pixels, .c = channels, .groups = groups, .eps = eps, .act = act, .x = random_values(type, count, mean, spread) };
+    weft_group_norm_args a = { .type = type, .n = n, .pixels = pixels, .c = channels, .groups = groups, .eps = eps,
+                               .act = act, .x = random_values(type, count, mean, spread) };
     if (!(how & NO_AFFINE)) {
         a.gamma = random_values(type, channels, 1, 0.5);
         a.beta = random_values(type, channels, 0, 1);
     }
-    struct kernel_case c = { .id = WEFT_KERNEL_group_norm, .args = &a, .out = &a.y, .type = type, .count = count, .tolerance = norm_tolerance(mean, spread) };
-    snprintf(what, sizeof what, "(%d,%d,%d) in %d groups, mean %g spread %g, act %d, how %d, %s", (int)n, (int)pixels, (int)channels, (int)groups, mean, spread, act, how, weft_dtype_name(type));
-    if (how & STATISTICS) check_statistics(&c, &a.mean, &a.rstd, n * groups, spread * norm_tolerance(mean, spread), norm_tolerance(mean, spread), what);
+    struct kernel_case c = { .id = WEFT_KERNEL_group_norm, .args = &a, .out = &a.y, .type = type, .count = count,
+                             .tolerance = norm_tolerance(mean, spread) };
+    snprintf(what, sizeof what, "(%d,%d,%d) in %d groups, mean %g spread %g, act %d, how %d, %s", (int)n, (int)pixels,
+             (int)channels, (int)groups, mean, spread, act, how, weft_dtype_name(type));
+    if (how & STATISTICS) check_statistics(&c, &a.mean, &a.rstd, n * groups, spread, what);
     if (how & IN_PLACE) { c.before = a.x; c.alias = &a.x; }
     case_check(&c, what);
     buffers_free();
@@ -51,7 +57,8 @@ TEST(group_norm_sizes) {
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++)
         for (int64_t groups = 1; groups <= 33; groups += 1 + groups / 2)
             for (int64_t pixels = 2; pixels < 80; pixels = pixels * 3 + 1)
-                group_norm(WEFT_F32, 1 + (int64_t)i % 3, pixels, groups * widths[i], groups, 0.3, 1, 1e-5, (weft_activation)((i + (size_t)pixels) % WEFT_ACT_COUNT), (int)((i + (size_t)groups) % 8));
+                group_norm(WEFT_F32, 1 + (int64_t)i % 3, pixels, groups * widths[i], groups, 0.3, 1, 1e-5,
+                           (weft_activation)((i + (size_t)pixels) % WEFT_ACT_COUNT), (int)((i + (size_t)groups) % 8));
     group_norm(WEFT_F32, 2, 4096, 64, 32, 0, 1, 1e-6, WEFT_ACT_SILU, IN_PLACE);
     group_norm(WEFT_F32, 1, 64, 1280, 32, 0, 1, 1e-5, WEFT_ACT_SILU, STATISTICS);
     group_norm(WEFT_F32, 1, 30000, 6, 2, 0, 1, 1e-5, WEFT_ACT_NONE, STATISTICS);
@@ -83,8 +90,11 @@ TEST(norms_of_nothing) {
 /* The same value everywhere: variance exactly 0, the result exactly beta. */
 TEST(group_norm_constant) {
     for (int i = 0; i < 2; i++) {
-        weft_group_norm_args a = { .type = WEFT_F32, .n = 1, .pixels = 100, .c = 12, .groups = 3, .eps = 1e-6, .x = random_values(WEFT_F32, 1200, i ? 1234.5 : 0.1, 0), .beta = random_values(WEFT_F32, 12, 0, 1) };
-        struct kernel_case c = { .id = WEFT_KERNEL_group_norm, .args = &a, .out = &a.y, .type = WEFT_F32, .count = 1200, .tolerance = i ? 0.2 : 2e-5 };
+        weft_group_norm_args a = { .type = WEFT_F32, .n = 1, .pixels = 100, .c = 12, .groups = 3, .eps = 1e-6,
+                                   .x = random_values(WEFT_F32, 1200, i ? 1234.5 : 0.1, 0),
+                                   .beta = random_values(WEFT_F32, 12, 0, 1) };
+        struct kernel_case c = { .id = WEFT_KERNEL_group_norm, .args = &a, .out = &a.y, .type = WEFT_F32,
+                                 .count = 1200, .tolerance = i ? 0.2 : 2e-5 };
         /* rstd is 1000: a mean that is off by its last bit (6e-8·1234, 6e-8·0.1) shows as a thousand times that. */
         case_check(&c, "a constant picture");
         buffers_free();
@@ -95,21 +105,25 @@ static void layer_norm(weft_dtype type, int64_t rows, int64_t channels, double m
     char what[160];
     if (!cpu_takes(WEFT_KERNEL_layer_norm, type)) return;
     random_state = (uint64_t)(rows * 1000003 + channels);
-    weft_layer_norm_args a = { .type = type, .rows = rows, .c = channels, .eps = 1e-5, .x = random_values(type, rows * channels, mean, spread) };
+    weft_layer_norm_args a = { .type = type, .rows = rows, .c = channels, .eps = 1e-5,
+                               .x = random_values(type, rows * channels, mean, spread) };
     if (!(how & NO_AFFINE)) {
         a.gamma = random_values(type, channels, 1, 0.5);
         a.beta = random_values(type, channels, 0, 1);
     }
-    struct kernel_case c = { .id = WEFT_KERNEL_layer_norm, .args = &a, .out = &a.y, .type = type, .count = rows * channels, .tolerance = norm_tolerance(mean, spread) };
-    snprintf(what, sizeof what, "(%d,%d) mean %g spread %g, how %d, %s", (int)rows, (int)channels, mean, spread, how, weft_dtype_name(type));
-    if (how & STATISTICS) check_statistics(&c, &a.mean, &a.rstd, rows, spread * norm_tolerance(mean, spread), norm_tolerance(mean, spread), what);
+    struct kernel_case c = { .id = WEFT_KERNEL_layer_norm, .args = &a, .out = &a.y, .type = type,
+                             .count = rows * channels, .tolerance = norm_tolerance(mean, spread) };
+    snprintf(what, sizeof what, "(%d,%d) mean %g spread %g, how %d, %s", (int)rows, (int)channels, mean, spread, how,
+             weft_dtype_name(type));
+    if (how & STATISTICS) check_statistics(&c, &a.mean, &a.rstd, rows, spread, what);
     if (how & IN_PLACE) { c.before = a.x; c.alias = &a.x; }
     case_check(&c, what);
     buffers_free();
 }
 
 TEST(layer_norm_all) {
-    for (int64_t channels = 2; channels < 70; channels++) layer_norm(WEFT_F32, 1 + channels % 5, channels, 0.2, 1, (int)channels % 8);
+    for (int64_t channels = 2; channels < 70; channels++)
+        layer_norm(WEFT_F32, 1 + channels % 5, channels, 0.2, 1, (int)channels % 8);
     for (int t = 0; t < 4; t++)
         for (int how = 0; how < 8; how++) layer_norm(floats[t], 7, 45, 0.5, 1, how);
     layer_norm(WEFT_F32, 77, 768, 0, 1, STATISTICS);
@@ -125,17 +139,22 @@ static void softmax(weft_dtype type, int64_t rows, int64_t channels, double spre
     char what[160];
     if (!cpu_takes(WEFT_KERNEL_softmax, type)) return;
     random_state = (uint64_t)(rows * 1000003 + channels);
-    weft_softmax_args a = { .type = type, .rows = rows, .c = channels, .scale = scale, .x = random_values(type, rows * channels, 0, spread) };
-    /* scale·x in f32 is off by 6e-8 of its size, up to four times spread·scale, and the exponential by as much of itself. */
-    struct kernel_case c = { .id = WEFT_KERNEL_softmax, .args = &a, .out = &a.y, .type = type, .count = rows * channels, .tolerance = 5e-7 + 3e-7 * spread * fabs(scale) };
+    weft_softmax_args a = { .type = type, .rows = rows, .c = channels, .scale = scale,
+                            .x = random_values(type, rows * channels, 0, spread) };
+    /* scale·x in f32 is off by 6e-8 of its size, up to four times spread·scale, and the exponential by as much of
+     * itself. */
+    struct kernel_case c = { .id = WEFT_KERNEL_softmax, .args = &a, .out = &a.y, .type = type,
+                             .count = rows * channels, .tolerance = 5e-7 + 3e-7 * spread * fabs(scale) };
     if (in_place) { c.before = a.x; c.alias = &a.x; }
-    snprintf(what, sizeof what, "(%d,%d) spread %g scale %g %s", (int)rows, (int)channels, spread, scale, weft_dtype_name(type));
+    snprintf(what, sizeof what, "(%d,%d) spread %g scale %g %s", (int)rows, (int)channels, spread, scale,
+             weft_dtype_name(type));
     case_check(&c, what);
     buffers_free();
 }
 
 TEST(softmax_all) {
-    for (int64_t channels = 1; channels < 70; channels++) softmax(WEFT_F32, 1 + channels % 4, channels, 3, channels % 2 ? 1 : -0.4, channels % 3 == 0);
+    for (int64_t channels = 1; channels < 70; channels++)
+        softmax(WEFT_F32, 1 + channels % 4, channels, 3, channels % 2 ? 1 : -0.4, channels % 3 == 0);
     for (int t = 0; t < 4; t++) softmax(floats[t], 5, 77, 4, 0.7, t % 2);
     softmax(WEFT_F32, 3, 5000, 1, 1, false);
     softmax(WEFT_F32, 3, 100, 300, 1, false);
@@ -149,7 +168,8 @@ TEST(softmax_all) {
     for (int i = 0; i < 37; i++) x[2 * 37 + i] = -INFINITY;
     x[3 * 37 + 36] = INFINITY;
     weft_softmax_args a = { .type = WEFT_F32, .rows = 4, .c = 37, .scale = 1, .x = x };
-    struct kernel_case c = { .id = WEFT_KERNEL_softmax, .args = &a, .out = &a.y, .type = WEFT_F32, .count = 4 * 37, .tolerance = 1e-6 };
+    struct kernel_case c = { .id = WEFT_KERNEL_softmax, .args = &a, .out = &a.y, .type = WEFT_F32, .count = 4 * 37,
+                             .tolerance = 1e-6 };
     case_check(&c, "infinities and NaN, as PyTorch has them");
     buffers_free();
 }

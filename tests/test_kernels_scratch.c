@@ -1,9 +1,9 @@
-/* Scratch that fails at each place where it is asked for, and the cancel flag: a kernel answers, releases what it took, and
- * does not crash; where it says OK the result is right. */
+/* Scratch that fails at each place where it is asked for, and the cancel flag: a kernel answers, releases what it
+ * took, and does not crash; where it says OK the result is right. */
 #include "tests/kernel_products.h"
 
-/* Refuses the first request, then the second, … until the kernel gets by without a refusal. Another way taken for lack of
- * scratch may round another way: within the case's tolerance of the reference. */
+/* Refuses the first request, then the second, … until the kernel gets by without a refusal. Another way taken for
+ * lack of scratch may round another way: within the case's tolerance of the reference. */
 static void fail_everywhere(const struct kernel_case *c, const char *what) {
     const weft_kernels *tables[] = { weft_kernels_reference(), weft_kernels_cpu() };
     const void *want = case_want(c, what);
@@ -27,9 +27,11 @@ static void fail_everywhere(const struct kernel_case *c, const char *what) {
                 s.calls = 0;
                 s.fail_at = fail_at;
                 status = kernel_call(tables[t], c->id, &env, c->args);
-                if (status != WEFT_K_OK && status != WEFT_K_NO_MEMORY) TEST_FAIL("%s, request %" PRId64 " refused: status %d", what, fail_at, status);
+                if (status != WEFT_K_OK && status != WEFT_K_NO_MEMORY)
+                    TEST_FAIL("%s, request %" PRId64 " refused: status %d", what, fail_at, status);
                 if (s.live) TEST_FAIL("%s, request %" PRId64 " refused: %zu bytes kept", what, fail_at, s.live);
-                if (!guard_holds(y, bytes_of(c->type, c->count))) TEST_FAIL("%s, request %" PRId64 " refused: wrote outside its output", what, fail_at);
+                if (!guard_holds(y, bytes_of(c->type, c->count)))
+                    TEST_FAIL("%s, request %" PRId64 " refused: wrote outside its output", what, fail_at);
                 if (status == WEFT_K_OK && !case_near(c, y, want, what)) return;
                 if (s.calls <= fail_at) break;
                 if (fail_at > 100) { TEST_FAIL("%s: more than 100 requests for scratch", what); return; }
@@ -77,20 +79,31 @@ TEST(scratch_gemm) {
 TEST(scratch_matmul) {
     for (int layout = 0; layout < 4; layout++) {
         int64_t m = 40, n = 50, k = 300;
-        weft_matmul_args a = { .type = WEFT_F32, .batch = 2, .m = m, .n = n, .k = k, .alpha = 1, .accumulate = 1, .a_batch = m * k, .a_row = layout & 1 ? 1 : k, .a_col = layout & 1 ? m : 1,
-            .b_batch = n * k, .b_row = layout & 2 ? 1 : n, .b_col = layout & 2 ? k : 1, .c_batch = m * n, .ldc = n, .a = random_values(WEFT_F32, 2 * m * k, 0, 1), .b = random_values(WEFT_F32, 2 * n * k, 0, 1) };
-        struct kernel_case c = { .id = WEFT_KERNEL_matmul, .args = &a, .out = &a.c, .type = WEFT_F32, .count = 2 * m * n, .before = random_values(WEFT_F32, 2 * m * n, 0, 1), .tolerance = sum_tolerance(k) };
+        weft_matmul_args a = { .type = WEFT_F32, .batch = 2, .m = m, .n = n, .k = k, .alpha = 1, .accumulate = 1,
+                               .a_batch = m * k, .a_row = layout & 1 ? 1 : k, .a_col = layout & 1 ? m : 1,
+                               .b_batch = n * k, .b_row = layout & 2 ? 1 : n, .b_col = layout & 2 ? k : 1,
+                               .c_batch = m * n, .ldc = n, .a = random_values(WEFT_F32, 2 * m * k, 0, 1),
+                               .b = random_values(WEFT_F32, 2 * n * k, 0, 1) };
+        struct kernel_case c = { .id = WEFT_KERNEL_matmul, .args = &a, .out = &a.c, .type = WEFT_F32,
+                                 .count = 2 * m * n, .before = random_values(WEFT_F32, 2 * m * n, 0, 1),
+                                 .tolerance = sum_tolerance(k) };
         both(&c, "matmul");
     }
 }
 
 TEST(scratch_conv2d) {
-    static const struct conv_shape shapes[] = { { 2, 12, 13, 40, 50, 3, 3, 1, 1, 1, 1, 1 }, { 1, 12, 13, 40, 50, 3, 3, 2, 0, 1, 0, 1 }, { 1, 9, 9, 20, 30, 1, 1, 1, 0, 0, 0, 0 }, { 1, 9, 9, 20, 30, 5, 5, 1, 2, 2, 2, 2 } };
+    static const struct conv_shape shapes[] = {
+        { 2, 12, 13, 40, 50, 3, 3, 1, 1, 1, 1, 1 },
+        { 1, 12, 13, 40, 50, 3, 3, 2, 0, 1, 0, 1 },
+        { 1, 9, 9, 20, 30, 1, 1, 1, 0, 0, 0, 0 },
+        { 1, 9, 9, 20, 30, 5, 5, 1, 2, 2, 2, 2 },
+    };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int p = 0; p < 2; p++)
             for (int half = 0; half < 2; half++) {
                 weft_conv2d_args a;
-                struct kernel_case c = conv_case(&a, WEFT_F32, half ? WEFT_F16 : WEFT_F32, shapes[i], HAS_BIAS | HAS_ROW | RESIDUAL_IS_Y, (weft_precision)p);
+                struct kernel_case c = conv_case(&a, WEFT_F32, half ? WEFT_F16 : WEFT_F32, shapes[i],
+                                                 HAS_BIAS | HAS_ROW | RESIDUAL_IS_Y, (weft_precision)p);
                 both(&c, "conv2d");
             }
 }
@@ -104,14 +117,20 @@ TEST(scratch_attention) {
 }
 
 TEST(scratch_norms) {
-    weft_group_norm_args a = { .type = WEFT_F32, .n = 2, .pixels = 500, .c = 40, .groups = 5, .eps = 1e-5, .act = WEFT_ACT_SILU, .x = random_values(WEFT_F32, 40000, 1, 1) };
-    struct kernel_case c = { .id = WEFT_KERNEL_group_norm, .args = &a, .out = &a.y, .type = WEFT_F32, .count = 40000, .tolerance = 2e-6 };
+    weft_group_norm_args a = { .type = WEFT_F32, .n = 2, .pixels = 500, .c = 40, .groups = 5, .eps = 1e-5,
+                               .act = WEFT_ACT_SILU, .x = random_values(WEFT_F32, 40000, 1, 1) };
+    struct kernel_case c = { .id = WEFT_KERNEL_group_norm, .args = &a, .out = &a.y, .type = WEFT_F32, .count = 40000,
+                             .tolerance = 2e-6 };
     both(&c, "group_norm");
-    weft_layer_norm_args l = { .type = WEFT_F32, .rows = 50, .c = 300, .eps = 1e-5, .x = random_values(WEFT_F32, 15000, 1, 1) };
-    c = (struct kernel_case){ .id = WEFT_KERNEL_layer_norm, .args = &l, .out = &l.y, .type = WEFT_F32, .count = 15000, .tolerance = 2e-6 };
+    weft_layer_norm_args l = { .type = WEFT_F32, .rows = 50, .c = 300, .eps = 1e-5, .x = random_values(WEFT_F32, 15000,
+        1, 1) };
+    c = (struct kernel_case){ .id = WEFT_KERNEL_layer_norm, .args = &l, .out = &l.y, .type = WEFT_F32, .count = 15000,
+                              .tolerance = 2e-6 };
     both(&c, "layer_norm");
-    weft_softmax_args s = { .type = WEFT_F32, .rows = 50, .c = 300, .scale = 1, .x = random_values(WEFT_F32, 15000, 1, 1) };
-    c = (struct kernel_case){ .id = WEFT_KERNEL_softmax, .args = &s, .out = &s.y, .type = WEFT_F32, .count = 15000, .tolerance = 2e-6 };
+    weft_softmax_args s = { .type = WEFT_F32, .rows = 50, .c = 300, .scale = 1, .x = random_values(WEFT_F32, 15000, 1,
+        1) };
+    c = (struct kernel_case){ .id = WEFT_KERNEL_softmax, .args = &s, .out = &s.y, .type = WEFT_F32, .count = 15000,
+                              .tolerance = 2e-6 };
     both(&c, "softmax");
 }
 
@@ -119,20 +138,28 @@ TEST(scratch_resample) {
     for (weft_resample_mode mode = 0; mode < WEFT_RESAMPLE_COUNT; mode++)
         for (int u8 = 0; u8 <= (mode >= WEFT_PIL_BILINEAR); u8++) {
             weft_dtype type = u8 ? WEFT_U8 : WEFT_F32;
-            weft_resample_args a = { .type = type, .mode = mode, .n = 2, .h = 20, .w = 30, .c = 3, .oh = 33, .ow = 17, .x = random_values(type, 3600, u8 ? 128 : 0, u8 ? 60 : 1) };
-            struct kernel_case c = { .id = WEFT_KERNEL_resample, .args = &a, .out = &a.y, .type = type, .count = 2 * 33 * 17 * 3, .tolerance = u8 ? 0 : 3e-6 };
+            weft_resample_args a = { .type = type, .mode = mode, .n = 2, .h = 20, .w = 30, .c = 3, .oh = 33, .ow = 17,
+                                     .x = random_values(type, 3600, u8 ? 128 : 0, u8 ? 60 : 1) };
+            struct kernel_case c = { .id = WEFT_KERNEL_resample, .args = &a, .out = &a.y, .type = type,
+                                     .count = 2 * 33 * 17 * 3, .tolerance = u8 ? 0 : 3e-6 };
             both(&c, "resample");
         }
 }
 
 TEST(scratch_others) {
-    weft_reduce_args r = { .type = WEFT_F32, .op = WEFT_REDUCE_SUM, .outer = 3, .mid = 2000, .inner = 7, .x = random_values(WEFT_F32, 42000, 1, 1) };
-    struct kernel_case c = { .id = WEFT_KERNEL_reduce, .args = &r, .out = &r.y, .type = WEFT_F32, .count = 21, .tolerance = 5e-7 };
+    weft_reduce_args r = { .type = WEFT_F32, .op = WEFT_REDUCE_SUM, .outer = 3, .mid = 2000, .inner = 7,
+                           .x = random_values(WEFT_F32, 42000, 1, 1) };
+    struct kernel_case c = { .id = WEFT_KERNEL_reduce, .args = &r, .out = &r.y, .type = WEFT_F32, .count = 21,
+                             .tolerance = 5e-7 };
     both(&c, "reduce");
-    weft_timestep_args t = { .type = WEFT_F32, .n = 3, .dim = 64, .max_period = 10000, .scale = 1, .t = random_values(WEFT_F32, 3, 10, 1) };
-    c = (struct kernel_case){ .id = WEFT_KERNEL_timestep, .args = &t, .out = &t.y, .type = WEFT_F32, .count = 192, .tolerance = 1e-5 };
+    weft_timestep_args t = { .type = WEFT_F32, .n = 3, .dim = 64, .max_period = 10000, .scale = 1,
+                             .t = random_values(WEFT_F32, 3, 10, 1) };
+    c = (struct kernel_case){ .id = WEFT_KERNEL_timestep, .args = &t, .out = &t.y, .type = WEFT_F32, .count = 192,
+                              .tolerance = 1e-5 };
     both(&c, "timestep");
-    weft_copy_args p = { .src_type = WEFT_F16, .dst_type = WEFT_F32, .rank = 3, .shape = { 20, 30, 40 }, .src_stride = { 1, 20, 600 }, .dst_stride = { 1200, 40, 1 }, .src = random_values(WEFT_F16, 24000, 0, 1) };
+    weft_copy_args p = { .src_type = WEFT_F16, .dst_type = WEFT_F32, .rank = 3, .shape = { 20, 30, 40 },
+                         .src_stride = { 1, 20, 600 }, .dst_stride = { 1200, 40, 1 }, .src = random_values(WEFT_F16,
+                             24000, 0, 1) };
     c = (struct kernel_case){ .id = WEFT_KERNEL_copy, .args = &p, .out = &p.dst, .type = WEFT_F32, .count = 24000 };
     both(&c, "copy");
 }

@@ -5,14 +5,19 @@ static const weft_dtype floats[] = { WEFT_F32, WEFT_F16, WEFT_BF16, WEFT_F64 };
 
 /* n values of a type that every other type can tell apart, with a few special ones among them. */
 static void *mixed_values(weft_dtype type, int64_t n) {
-    static const double special[] = { 0, -0.0, 0.5, 1.5, -1.5, 255, 256, -1, 65504, 65520, 1e-7, -3e-8, 1e10, -1e10, 9.3e18, INFINITY, -INFINITY, NAN, 2147483647, -2147483648.0 };
+    static const double special[] = { 0, -0.0, 0.5, 1.5, -1.5, 255, 256, -1, 65504, 65520, 1e-7, -3e-8, 1e10, -1e10,
+                                      9.3e18, INFINITY, -INFINITY, NAN, 2147483647, -2147483648.0 };
     void *p = buffer_new(bytes_of(type, n), 0, weft_dtype_size(type));
-    for (int64_t i = 0; i < n; i++) ref_put(type, p, i, random_u64() % 4 ? 100 * random_bell() : special[random_u64() % (sizeof special / sizeof *special)]);
+    for (int64_t i = 0; i < n; i++) {
+        double one = special[random_u64() % (sizeof special / sizeof *special)];
+        ref_put(type, p, i, random_u64() % 4 ? 100 * random_bell() : one);
+    }
     return p;
 }
 
 /* The destination is the dimensions in the order `to`, dense; the source in the order `from`, with gaps. */
-static void copy(weft_dtype src, weft_dtype dst, int rank, const int64_t *shape, const int *from, const int *to, unsigned repeats, int64_t gap) {
+static void copy(weft_dtype src, weft_dtype dst, int rank, const int64_t *shape, const int *from, const int *to,
+                 unsigned repeats, int64_t gap) {
     char what[96];
     weft_copy_args a = { .src_type = src, .dst_type = dst, .rank = rank };
     int64_t source = gap, count = 1;
@@ -25,7 +30,8 @@ static void copy(weft_dtype src, weft_dtype dst, int rank, const int64_t *shape,
     }
     a.src = mixed_values(src, source);
     struct kernel_case c = { .id = WEFT_KERNEL_copy, .args = &a, .out = &a.dst, .type = dst, .count = count };
-    snprintf(what, sizeof what, "%s to %s, rank %d, repeats %x, gap %d", weft_dtype_name(src), weft_dtype_name(dst), rank, repeats, (int)gap);
+    snprintf(what, sizeof what, "%s to %s, rank %d, repeats %x, gap %d", weft_dtype_name(src), weft_dtype_name(dst),
+             rank, repeats, (int)gap);
     case_check(&c, what);
     buffers_free();
 }
@@ -41,13 +47,16 @@ TEST(copy_converts) {
                     if (cpu_takes(WEFT_KERNEL_copy, src)) copy(src, dst, 2, shapes[i], in_order, in_order, 0, gap);
 }
 
-/* Every f32 from one f16 or bf16 to the next is many; a ladder of 2¹⁸ bit patterns has ties, subnormals and NaN of every kind. */
+/* Every f32 from one f16 or bf16 to the next is many; a ladder of 2¹⁸ bit patterns has ties, subnormals and NaN of
+ * every kind. */
 TEST(copy_rounds) {
     const int64_t n = 1 << 18;
     uint32_t *x = buffer_new(bytes_of(WEFT_F32, n), 0, 0);
-    for (int64_t i = 0; i < n; i++) x[i] = (uint32_t)i << 14 | (i % 3 == 0 ? 0 : i % 3 == 1 ? 0x1000 : (uint32_t)random_u64() & 0x3fff);
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (uint32_t)i << 14 | (i % 3 == 0 ? 0 : i % 3 == 1 ? 0x1000 : (uint32_t)random_u64() & 0x3fff);
     for (int t = 1; t < 3; t++) {
-        weft_copy_args a = { .src_type = WEFT_F32, .dst_type = floats[t], .rank = 1, .shape = { n }, .src_stride = { 1 }, .dst_stride = { 1 }, .src = x };
+        weft_copy_args a = { .src_type = WEFT_F32, .dst_type = floats[t], .rank = 1, .shape = { n },
+                             .src_stride = { 1 }, .dst_stride = { 1 }, .src = x };
         struct kernel_case c = { .id = WEFT_KERNEL_copy, .args = &a, .out = &a.dst, .type = floats[t], .count = n };
         case_check(&c, weft_dtype_name(floats[t]));
     }
@@ -56,7 +65,8 @@ TEST(copy_rounds) {
 
 TEST(copy_permutes) {
     static const int64_t shapes[][4] = { { 2, 3, 5, 7 }, { 1, 17, 9, 16 }, { 33, 1, 4, 8 }, { 2, 64, 3, 5 } };
-    static const int orders[][4] = { { 0, 1, 2, 3 }, { 0, 2, 3, 1 }, { 0, 3, 1, 2 }, { 3, 2, 1, 0 }, { 1, 0, 3, 2 }, { 0, 2, 1, 3 } };
+    static const int orders[][4] = { { 0, 1, 2, 3 }, { 0, 2, 3, 1 }, { 0, 3, 1, 2 }, { 3, 2, 1, 0 }, { 1, 0, 3, 2 },
+                                     { 0, 2, 1, 3 } };
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (size_t i = 0; i < sizeof orders / sizeof *orders; i++)
             for (size_t j = 0; j < sizeof orders / sizeof *orders; j++)
@@ -69,15 +79,19 @@ TEST(copy_permutes) {
                 }
     static const int64_t big[] = { 2, 3, 2, 4, 3, 5 };
     static const int backwards[] = { 5, 4, 3, 2, 1, 0 };
-    for (unsigned repeats = 0; repeats < 64; repeats += 3) copy(WEFT_F32, WEFT_F32, 6, big, backwards, in_order, repeats, 1);
+    for (unsigned repeats = 0; repeats < 64; repeats += 3)
+        copy(WEFT_F32, WEFT_F32, 6, big, backwards, in_order, repeats, 1);
     copy(WEFT_F32, WEFT_F32, 0, big, in_order, in_order, 0, 1);         /* one value */
 }
 
 /* A concatenation's part: the destination has rows of 20, of which 7 are written and the rest stay. */
 TEST(copy_into_a_part) {
     for (int t = 0; t < 3; t++) {
-        weft_copy_args a = { .src_type = floats[t], .dst_type = WEFT_F32, .rank = 3, .shape = { 3, 5, 7 }, .src_stride = { 35, 7, 1 }, .dst_stride = { 100, 20, 1 }, .src = random_values(floats[t], 105, 0, 1) };
-        struct kernel_case c = { .id = WEFT_KERNEL_copy, .args = &a, .out = &a.dst, .type = WEFT_F32, .count = 300, .before = random_values(WEFT_F32, 300, 0, 1) };
+        weft_copy_args a = { .src_type = floats[t], .dst_type = WEFT_F32, .rank = 3, .shape = { 3, 5, 7 },
+                             .src_stride = { 35, 7, 1 }, .dst_stride = { 100, 20, 1 } };
+        a.src = random_values(floats[t], 105, 0, 1);
+        struct kernel_case c = { .id = WEFT_KERNEL_copy, .args = &a, .out = &a.dst, .type = WEFT_F32, .count = 300,
+                                 .before = random_values(WEFT_F32, 300, 0, 1) };
         case_check(&c, "part of each row");
         a.src_stride[0] = -35;
         a.src_stride[2] = -1;
@@ -86,7 +100,8 @@ TEST(copy_into_a_part) {
         buffers_free();
     }
     static const int64_t numbers[] = { INT64_MIN, INT64_MAX, (INT64_C(1) << 53) + 1, -(INT64_C(1) << 60) - 3, 5 };
-    weft_copy_args a = { .src_type = WEFT_I64, .dst_type = WEFT_I64, .rank = 1, .shape = { 5 }, .src_stride = { 1 }, .dst_stride = { 1 }, .src = numbers };
+    weft_copy_args a = { .src_type = WEFT_I64, .dst_type = WEFT_I64, .rank = 1, .shape = { 5 }, .src_stride = { 1 },
+                         .dst_stride = { 1 }, .src = numbers };
     struct kernel_case c = { .id = WEFT_KERNEL_copy, .args = &a, .out = &a.dst, .type = WEFT_I64, .count = 5 };
     const int64_t *same = case_want(&c, "i64");
     CHECK(same && !memcmp(same, numbers, sizeof numbers));
@@ -96,12 +111,17 @@ TEST(copy_into_a_part) {
     CHECK(!memcmp(case_run(&c, weft_kernels_cpu(), &env, &status), numbers, sizeof numbers));
 }
 
-static void pad(weft_dtype type, weft_pad_mode mode, int64_t h, int64_t w, int64_t channels, int64_t top, int64_t bottom, int64_t left, int64_t right) {
+static void pad(weft_dtype type, weft_pad_mode mode, int64_t h, int64_t w, int64_t channels, int64_t top,
+                int64_t bottom, int64_t left, int64_t right) {
     char what[128];
     if (!cpu_takes(WEFT_KERNEL_pad, type)) return;
-    weft_pad_args a = { .type = type, .mode = mode, .n = 2, .h = h, .w = w, .c = channels, .top = top, .bottom = bottom, .left = left, .right = right, .value = 0.75, .x = random_values(type, 2 * h * w * channels, 0, 50) };
-    struct kernel_case c = { .id = WEFT_KERNEL_pad, .args = &a, .out = &a.y, .type = type, .count = 2 * (h + top + bottom) * (w + left + right) * channels };
-    snprintf(what, sizeof what, "mode %d (%d,%d,%d) t%d b%d l%d r%d %s", mode, (int)h, (int)w, (int)channels, (int)top, (int)bottom, (int)left, (int)right, weft_dtype_name(type));
+    weft_pad_args a = { .type = type, .mode = mode, .n = 2, .h = h, .w = w, .c = channels, .top = top,
+                        .bottom = bottom, .left = left, .right = right, .value = 0.75,
+                        .x = random_values(type, 2 * h * w * channels, 0, 50) };
+    struct kernel_case c = { .id = WEFT_KERNEL_pad, .args = &a, .out = &a.y, .type = type,
+                             .count = 2 * (h + top + bottom) * (w + left + right) * channels };
+    snprintf(what, sizeof what, "mode %d (%d,%d,%d) t%d b%d l%d r%d %s", mode, (int)h, (int)w, (int)channels, (int)top,
+             (int)bottom, (int)left, (int)right, weft_dtype_name(type));
     case_check(&c, what);
     buffers_free();
 }
@@ -128,50 +148,64 @@ TEST(embedding_all) {
             for (int64_t c = 0; c < 40; c += 1 + c / 3)
                 for (int wide = 0; wide < 2; wide++) {
                     if (!cpu_takes(WEFT_KERNEL_embedding, floats[type])) continue;
-                    weft_embedding_args a = { .type = floats[type], .table_type = floats[table], .id_type = wide ? WEFT_I64 : WEFT_I32, .n = 9, .rows = 13, .c = c, .table = random_values(floats[table], 13 * c, 0, 1) };
+                    weft_embedding_args a = { .type = floats[type], .table_type = floats[table],
+                                              .id_type = wide ? WEFT_I64 : WEFT_I32, .n = 9, .rows = 13, .c = c,
+                                              .table = random_values(floats[table], 13 * c, 0, 1) };
                     int64_t *ids = buffer_new(9 * 8, 0, 0);
                     for (int i = 0; i < 9; i++) ref_put(a.id_type, ids, i, i == 0 ? 12 : (double)random_int(0, 12));
                     a.ids = ids;
-                    struct kernel_case k = { .id = WEFT_KERNEL_embedding, .args = &a, .out = &a.y, .type = floats[type], .count = 9 * c };
+                    struct kernel_case k = { .id = WEFT_KERNEL_embedding, .args = &a, .out = &a.y,
+                                             .type = floats[type], .count = 9 * c };
                     case_check(&k, "embedding");
                     buffers_free();
                 }
 }
 
 TEST(timestep_all) {
-    static const struct { int64_t dim; double period, shift, scale; int flip; } forms[] = { { 320, 10000, 0, 1, 1 }, { 256, 10000, 0, 1, 1 }, { 7, 10000, 1, 1, 0 }, { 64, 2000, 0.5, 1000, 0 }, { 2, 10000, 0, 1, 1 },
-        { 1, 10000, 0, 1, 0 }, { 33, 100, 1, 2, 1 }, { 0, 10000, 0, 1, 0 } };
+    static const struct { int64_t dim; double period, shift, scale; int flip; } forms[] = {
+        { 320, 10000, 0, 1, 1 }, { 256, 10000, 0, 1, 1 }, { 7, 10000, 1, 1, 0 }, { 64, 2000, 0.5, 1000, 0 },
+        { 2, 10000, 0, 1, 1 }, { 1, 10000, 0, 1, 0 }, { 33, 100, 1, 2, 1 }, { 0, 10000, 0, 1, 0 },
+    };
     static const double times[] = { 0, 1, 999, 0.5, 501.25, 3, 17 };
     for (int t = 0; t < 4; t++)
         for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
             if (!cpu_takes(WEFT_KERNEL_timestep, floats[t])) continue;
-            weft_timestep_args a = { .type = floats[t], .n = 7, .dim = forms[f].dim, .max_period = forms[f].period, .shift = forms[f].shift, .scale = forms[f].scale, .flip = forms[f].flip };
+            weft_timestep_args a = { .type = floats[t], .n = 7, .dim = forms[f].dim, .max_period = forms[f].period,
+                                     .shift = forms[f].shift, .scale = forms[f].scale, .flip = forms[f].flip };
             void *time = buffer_new(bytes_of(floats[t], 7), 0, 0);
             for (int i = 0; i < 7; i++) ref_put(floats[t], time, i, times[i] / forms[f].scale);
             a.t = time;
             /* An exponential that is rounded the other way moves an angle near 1000 by 6e-5; few are so large. */
-            struct kernel_case c = { .id = WEFT_KERNEL_timestep, .args = &a, .out = &a.y, .type = floats[t], .count = 7 * a.dim, .tolerance = 1e-5 };
+            struct kernel_case c = { .id = WEFT_KERNEL_timestep, .args = &a, .out = &a.y, .type = floats[t],
+                                     .count = 7 * a.dim, .tolerance = 1e-5 };
             case_check(&c, "timestep");
             buffers_free();
         }
 }
 
-static void resample(weft_dtype type, weft_resample_mode mode, int64_t n, int64_t h, int64_t w, int64_t channels, int64_t oh, int64_t ow) {
+static void resample(weft_dtype type, weft_resample_mode mode, int64_t n, int64_t h, int64_t w, int64_t channels,
+                     int64_t oh, int64_t ow) {
     char what[128];
     weft_resample_args a = { .type = type, .mode = mode, .n = n, .h = h, .w = w, .c = channels, .oh = oh, .ow = ow };
     void *x = random_values(type, n * h * w * channels, type == WEFT_U8 ? 128 : 0, type == WEFT_U8 ? 90 : 1);
     a.x = x;
-    struct kernel_case c = { .id = WEFT_KERNEL_resample, .args = &a, .out = &a.y, .type = type, .count = n * oh * ow * channels };
-    /* f32 weights and sums of the lanczos taps of a strong reduction; a source position, where it is fused, 6e-8 of the size. */
+    struct kernel_case c = { .id = WEFT_KERNEL_resample, .args = &a, .out = &a.y, .type = type,
+                             .count = n * oh * ow * channels };
+    /* f32 weights and sums of the lanczos taps of a strong reduction; a source position, where it is fused, 6e-8 of
+     * the size. */
     double size = (double)(h > w ? h : w);
-    c.tolerance = type == WEFT_U8 || mode <= WEFT_NEAREST_EXACT ? 0 : type == WEFT_F64 ? 1e-12 : 5e-7 + (mode == WEFT_BILINEAR || mode == WEFT_BICUBIC ? 6e-8 * size : 0);
-    snprintf(what, sizeof what, "mode %d (%d,%d,%d,%d) to (%d,%d) %s", mode, (int)n, (int)h, (int)w, (int)channels, (int)oh, (int)ow, weft_dtype_name(type));
+    c.tolerance = type == WEFT_U8 || mode <= WEFT_NEAREST_EXACT ? 0 : type == WEFT_F64 ? 1e-12
+        : 5e-7 + (mode == WEFT_BILINEAR || mode == WEFT_BICUBIC ? 6e-8 * size : 0);
+    snprintf(what, sizeof what, "mode %d (%d,%d,%d,%d) to (%d,%d) %s", mode, (int)n, (int)h, (int)w, (int)channels,
+             (int)oh, (int)ow, weft_dtype_name(type));
     case_check(&c, what);
     buffers_free();
 }
 
 TEST(resample_all) {
-    static const int64_t sizes[][4] = { { 8, 8, 16, 16 }, { 5, 7, 3, 4 }, { 5, 7, 11, 13 }, { 1, 1, 4, 5 }, { 9, 12, 1, 1 }, { 6, 6, 6, 6 }, { 6, 9, 6, 5 }, { 9, 6, 5, 6 }, { 64, 3, 7, 100 }, { 17, 50, 51, 8 }, { 3, 4, 0, 5 } };
+    static const int64_t sizes[][4] = { { 8, 8, 16, 16 }, { 5, 7, 3, 4 }, { 5, 7, 11, 13 }, { 1, 1, 4, 5 },
+                                        { 9, 12, 1, 1 }, { 6, 6, 6, 6 }, { 6, 9, 6, 5 }, { 9, 6, 5, 6 },
+                                        { 64, 3, 7, 100 }, { 17, 50, 51, 8 }, { 3, 4, 0, 5 } };
     static const int64_t channels[] = { 1, 3, 4, 17, 0 };
     for (weft_resample_mode mode = 0; mode < WEFT_RESAMPLE_COUNT; mode++)
         for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
@@ -179,7 +213,8 @@ TEST(resample_all) {
                 const int64_t *z = sizes[s];
                 resample(WEFT_F32, mode, 1 + (int64_t)i % 3, z[0], z[1], channels[i], z[2], z[3]);
                 if (i < 2) resample(WEFT_F64, mode, 1, z[0], z[1], channels[i], z[2], z[3]);
-                if (mode >= WEFT_PIL_BILINEAR) resample(WEFT_U8, mode, 1 + (int64_t)i % 3, z[0], z[1], channels[i], z[2], z[3]);
+                if (mode >= WEFT_PIL_BILINEAR)
+                    resample(WEFT_U8, mode, 1 + (int64_t)i % 3, z[0], z[1], channels[i], z[2], z[3]);
             }
 }
 
@@ -187,7 +222,8 @@ TEST(resample_all) {
 TEST(resample_nearest_ratios) {
     for (int64_t in = 1; in < 70; in += 3)
         for (int64_t out = 1; out < 150; out += 7)
-            for (weft_resample_mode mode = WEFT_NEAREST; mode <= WEFT_NEAREST_EXACT; mode++) resample(WEFT_F32, mode, 1, in, 1, 1, out, 2);
+            for (weft_resample_mode mode = WEFT_NEAREST; mode <= WEFT_NEAREST_EXACT; mode++)
+                resample(WEFT_F32, mode, 1, in, 1, 1, out, 2);
 }
 
 KERNEL_TEST_MAIN
