@@ -115,7 +115,7 @@ bool weft_bpe_index(weft_bpe *b, int32_t *twice) {
         const struct token *t = &b->token[i];
         bool same = i && !token_order(t - 1, t, b->text);
         if (same || b->by_id[t->id]) {
-            *twice = t->id;
+            *twice = same && t[-1].id > t->id ? t[-1].id : t->id;
             return false;
         }
         b->by_id[t->id] = b->text + t->at;

@@ -18,7 +18,7 @@ weft_bpe *weft_bpe_new(void);
 void weft_bpe_free(weft_bpe *b);    /* takes NULL */
 /* Texts are in the byte alphabet, UTF-8. `id` must be 0…WEFT_BPE_IDS − 1. False without memory. */
 bool weft_bpe_add(weft_bpe *b, const char *text, size_t bytes, int32_t id);
-/* Sorts the tokens. False without memory, or where a text or an id is there twice: *twice is then one of the two ids. */
+/* Sorts the tokens. False without memory, or where a text or an id is there twice: *twice is then the id, of two the higher. */
 bool weft_bpe_index(weft_bpe *b, int32_t *twice);
 /* The id of a token; −1 where there is none. */
 int32_t weft_bpe_find(const weft_bpe *b, const char *text, size_t bytes);

@@ -162,6 +162,7 @@ weft_status weft_vocabulary_from_text(weft_ctx *c, weft_vocabulary *v, const cha
         return weft_fail(c, WEFT_E_MEMORY, "%s: no memory for the vocabulary", name);
     if (!weft_bpe_index(v->bpe, &twice)) {
         if (twice < 0) return weft_fail(c, WEFT_E_MEMORY, "%s: no memory for the vocabulary", name);
+        if (twice >= v->bos) return weft_fail(c, WEFT_E_FORMAT, "%s: a merge makes a special token", name);
         return weft_fail(c, WEFT_E_FORMAT, "%s:%d: the token that this merge makes is there already", name, twice - 510);
     }
     if (add_merges(c, v->bpe, name, at, end)) return weft_error(c);
