@@ -95,7 +95,7 @@ static weft_status open_tokenizer(struct opening *o, const char *first, const ch
     weft_checkpoint *k = o->k;
     if (first && has_vocabulary(first)) k->tokenizer = weft_tokenizer_open_folder(o->c, first);
     else if (second && has_vocabulary(second)) k->tokenizer = weft_tokenizer_open_folder(o->c, second);
-    else {
+    else if (weft_tokenizer_has_builtin()) {
         k->tokenizer = weft_tokenizer_open_builtin(o->c);
         /* OpenCLIP fills with 0, and has gelu where OpenAI's encoder has quick_gelu. */
         if (k->tokenizer && k->text_config.act == WEFT_ACT_GELU && weft_tokenizer_set_pad(o->c, k->tokenizer, 0)) return weft_error(o->c);

@@ -50,7 +50,7 @@ typedef struct weft_checkpoint {
     char why[256];                      /* one line for people: what it was taken for, and by what */
     unsigned parts;                     /* the parts that are here */
 
-    weft_tokenizer *tokenizer;
+    weft_tokenizer *tokenizer;          /* also NULL where neither the model nor the build has one; weft_tokenizer_open_builtin() then tells */
     weft_tree *text;
     weft_clip_text_config text_config;
     weft_tree *unet;
@@ -71,7 +71,7 @@ typedef struct weft_checkpoint {
 weft_checkpoint *weft_checkpoint_open(weft_ctx *c, const char *path, unsigned need, unsigned want);
 
 /* A model of the shapes of a preset, with weights made from the seed, stored as `type`: "sd15", "sd15-inpaint", "sd21", or "tiny" (sd15's
- * build, 20 MB in f32). Without a vocabulary in the build, tokenizer is NULL. All weights are made at once. */
+ * build, 20 MB in f32). All weights are made at once. */
 weft_checkpoint *weft_checkpoint_make(weft_ctx *c, const char *preset, weft_dtype type, uint64_t seed);
 
 void weft_checkpoint_free(weft_checkpoint *k);      /* takes NULL */
