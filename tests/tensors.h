@@ -47,6 +47,8 @@ __attribute__((unused)) static weft_tensor *counting(weft_ctx *c, weft_dtype typ
     return weft_cast(c, t, type);
 }
 
+#define SCALAR 0, (const int64_t *)NULL         /* the shape of a single value */
+
 /* A tensor of these values. */
 #define TENSOR(c, type, shape, ...) tensor_of((c), (type), shape, (const double[]){ __VA_ARGS__ })
 __attribute__((unused)) static weft_tensor *tensor_of(weft_ctx *c, weft_dtype type, int rank, const int64_t *shape,

@@ -24,15 +24,20 @@ weft_tensor *weft_op_fail(weft_ctx *c, const weft_op *op, weft_status code, cons
     return NULL;
 }
 
+static bool has_kernel(const weft_ctx *c, const weft_op *op, weft_dtype type) {
+    return (unsigned)type < WEFT_DTYPE_COUNT && c->kernels->types[op->kernel] >> type & 1;
+}
+
+/* Where there is one for the type alone, it is a weight's type that does not go with it. */
 static void no_kernel(weft_ctx *c, const weft_op *op, weft_dtype type) {
-    weft_op_fail(c, op, WEFT_E_TYPE, "the %s back end has no kernel for %s", c->kernels->name, weft_dtype_name(type));
+    weft_op_fail(c, op, WEFT_E_TYPE, "the %s back end has no kernel for %s%s", c->kernels->name, weft_dtype_name(type),
+                 has_kernel(c, op, type) ? " with the other operands' types" : "");
 }
 
 bool weft_op_takes(weft_ctx *c, const weft_op *op, weft_dtype type) {
     if (!weft_ok(c)) return false;
-    if ((unsigned)type < WEFT_DTYPE_COUNT && c->kernels->types[op->kernel] >> type & 1) return true;
-    no_kernel(c, op, type);
-    return false;
+    if (!has_kernel(c, op, type)) no_kernel(c, op, type);
+    return weft_ok(c);
 }
 
 bool weft_op_same_type(weft_ctx *c, const weft_op *op, const weft_tensor *a, const char *what, const weft_tensor *b) {

@@ -12,7 +12,8 @@ const weft_op weft_op_cast = { "cast", WEFT_KERNEL_copy, NULL };
 const weft_op weft_op_concat = { "concat", WEFT_KERNEL_copy, NULL };
 
 bool weft_copy_into(weft_ctx *c, const weft_op *op, weft_tensor *src, weft_tensor *dst, int64_t offset) {
-    if (!(src = weft_plain(c, op->name, src)) || !weft_op_takes(c, op, src->type)) return false;
+    const weft_op copy = { op->name, WEFT_KERNEL_copy, NULL };
+    if (!(src = weft_plain(c, op->name, src)) || !weft_op_takes(c, &copy, src->type)) return false;
     if (c->shape_only || !weft_count(src)) return true;
     weft_copy_args a = { .src_type = src->type, .dst_type = dst->type, .rank = src->rank, .src = weft_raw(src),
                          .dst = (char *)weft_raw(dst) + offset * (int64_t)weft_dtype_size(dst->type) };
@@ -21,7 +22,7 @@ bool weft_copy_into(weft_ctx *c, const weft_op *op, weft_tensor *src, weft_tenso
         a.src_stride[i] = src->stride[i];
         a.dst_stride[i] = dst->stride[i];
     }
-    weft_op_status(c, op, src->type, c->kernels->copy(weft_env_now(c), &a));
+    weft_op_status(c, &copy, src->type, c->kernels->copy(weft_env_now(c), &a));
     return weft_ok(c);
 }
 

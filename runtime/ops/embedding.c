@@ -12,7 +12,7 @@ static bool check_embedding(weft_ctx *c, const weft_tensor *ids, const weft_tens
     else if (ids->rank == WEFT_MAX_RANK)
         weft_op_fail(c, op, WEFT_E_SHAPE, "ids %s leave no dimension for the rows", DESCRIBE(ids));
     else if (table->rank != 2) weft_op_fail(c, op, WEFT_E_SHAPE, "table %s is not (rows, width)", DESCRIBE(table));
-    return weft_op_takes(c, op, type) && weft_op_takes(c, op, table->type);
+    return weft_op_takes(c, op, type) && weft_weight_takes(c, op, table);
 }
 
 /* Whether every id is a row of the table; the error names the first that is not. */

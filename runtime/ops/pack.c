@@ -51,6 +51,7 @@ static void keep(weft_tensor *w, weft_storage *form, const weft_pack_args *how) 
 }
 
 bool weft_weight_takes(weft_ctx *c, const weft_op *op, const weft_tensor *w) {
+    if (!weft_ok(c)) return false;
     if (c->kernels->types[WEFT_KERNEL_pack] >> w->type & 1) return true;
     weft_op_fail(c, op, WEFT_E_TYPE, "the %s back end has no kernel for weights of %s", c->kernels->name,
                  weft_dtype_name(w->type));
