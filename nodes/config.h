@@ -16,7 +16,8 @@ typedef struct weft_config_rule { const char *key, *supported; } weft_config_rul
 /* Checks rules up to one with a NULL key. */
 weft_status weft_config_rules(const weft_json *j, const weft_config_rule *rules);
 
-/* A list of names, each of names[0…count): their numbers to out. Returns how many; 0 where absent or, with the error set, wrong. */
+/* A list of names, each of names[0…count): their numbers to out. Returns how many; 0 where absent or, with the error set,
+ * wrong. */
 int weft_config_names(const weft_json *j, const char *key, const char *const *names, int count, int *out, int room);
 
 /* One whole number for all, or a list of exactly n, to out; `fallback` for all where absent. */

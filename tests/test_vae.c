@@ -5,8 +5,9 @@
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/vae.safetensors"
 
-/* Largest difference allowed, as a part of the output's range; see tests/test_unet.c. */
-#define EXACT 2e-6
+/* Largest difference allowed, as a part of the output's range; see tests/test_unet.c. Up to 1.6e-6 was seen, where the
+ * smallest picture is one to four pixels and a group of a norm has four values. */
+#define EXACT 1e-5
 #define FAST 2e-4
 
 struct model {
@@ -49,7 +50,8 @@ static const weft_st_entry *entry(struct model *m, const char *way, int k, const
     return weft_st_find(m->golden, name);
 }
 
-static weft_tensor *input(struct model *m, const char *way, int k, const char *what, int exponent, int rank, const int64_t *nchw) {
+static weft_tensor *input(struct model *m, const char *way, int k, const char *what, int exponent, int rank,
+                          const int64_t *nchw) {
     char name[64];
     snprintf(name, sizeof name, "%s.%s.%d.%s", m->name, way, k, what);
     return weft_to_nhwc(m->c, golden_input(m->c, name, exponent, rank, nchw));
@@ -60,7 +62,8 @@ static void check(struct model *m, const char *what, int k, weft_tensor *t, cons
     weft_ctx *c = m->c;
     if (!t || weft_rank(t) != e->rank || memcmp(weft_shape(t), e->shape, (size_t)e->rank * sizeof *e->shape)) {
         char text[96] = "";
-        TEST_FAIL("%s.%d: %s of shape %s. %s", m->name, k, what, t ? weft_describe(t, text, sizeof text) : "none", weft_message(c));
+        if (t) weft_describe(t, text, sizeof text);
+        TEST_FAIL("%s.%d: %s is %s. %s", m->name, k, what, t ? text : "nothing", weft_message(c));
         return;
     }
     float *got = malloc(e->bytes);
@@ -78,7 +81,8 @@ static void check(struct model *m, const char *what, int k, weft_tensor *t, cons
     free(got);
     most /= high - low;
     printf("    %s.%d %s %.2g\n", m->name, k, what, most);
-    if (!(most <= tolerance)) TEST_FAIL("%s.%d: %s is off by %.3g of the range; allowed %.3g", m->name, k, what, most, tolerance);
+    if (!(most <= tolerance))
+        TEST_FAIL("%s.%d: %s is off by %.3g of the range; allowed %.3g", m->name, k, what, most, tolerance);
 }
 
 static void encode_case(struct model *m, int k, double tolerance) {
@@ -99,8 +103,8 @@ static void decode_case(struct model *m, int k, double tolerance) {
     const weft_st_entry *out = entry(m, "decode", k, "out");
     int factor = 1 << (m->config.blocks - 1);
     weft_scope s = weft_scope_named(m->c, "case");
-    weft_tensor *latent = input(m, "decode", k, "latent", 6,
-                                WEFT_SHAPE(out->shape[0], m->config.latent_channels, out->shape[1] / factor, out->shape[2] / factor));
+    int64_t shape[4] = { out->shape[0], m->config.latent_channels, out->shape[1] / factor, out->shape[2] / factor };
+    weft_tensor *latent = input(m, "decode", k, "latent", 6, 4, shape);
     check(m, "decoded", k, weft_vae_decode(m->c, weft_root(m->tree), &m->config, latent), out, tolerance);
     weft_scope_end(m->c, s, NULL);
 }
@@ -194,7 +198,8 @@ TEST(pixels) {
     weft_safetensors *golden = weft_st_open(c, GOLDEN);
     REQUIRE(golden);
     weft_scope s = weft_scope_named(c, "case");
-    const weft_st_entry *x = weft_st_find(golden, "pixels.x"), *u8 = weft_st_find(golden, "pixels.u8"), *back = weft_st_find(golden, "pixels.back");
+    const weft_st_entry *x = weft_st_find(golden, "pixels.x"), *u8 = weft_st_find(golden, "pixels.u8");
+    const weft_st_entry *back = weft_st_find(golden, "pixels.back");
     unsigned char got[1024], ramp[256];
     REQUIRE(u8->bytes <= sizeof got);
     weft_tensor *y = weft_vae_to_pixels(c, weft_st_tensor(c, golden, x));
@@ -216,8 +221,8 @@ TEST(pixels) {
     weft_ctx_free(c);
 }
 
-/* A decoder holds few activations at a time: at the full resolution the input and inner tensor of a resnet, one normed, and the result.
- * Peak without the weights, in activations of the size of the largest (height·width·channels of the last but one upsampling). */
+/* A decoder holds few activations at a time: at the full resolution the input of a resnet, it normed, and what comes of that. The
+ * peak without the weights, in activations as large as the largest (the last but one width at the full resolution). */
 TEST(decode_memory) {
     struct model m;
     if (!open_model(&m, context("cpu", 1, WEFT_PRECISION_EXACT), "sd", WEFT_F32)) return;
@@ -291,7 +296,8 @@ TEST(configs) {
     REQUIRE(weft_vae_config_parse(c, "config.json", sd, strlen(sd), &config) == WEFT_OK);
     const weft_vae_config *want = &weft_vae_sd;
     CHECK(config.blocks == want->blocks && !memcmp(config.channels, want->channels, sizeof config.channels));
-    CHECK(config.layers == want->layers && config.norm_groups == want->norm_groups && config.latent_channels == want->latent_channels);
+    CHECK(config.layers == want->layers && config.norm_groups == want->norm_groups);
+    CHECK(config.latent_channels == want->latent_channels);
     CHECK(config.in_channels == want->in_channels && config.out_channels == want->out_channels);
     CHECK(config.mid_attention && config.quant_conv && config.post_quant_conv);
     CHECK(config.scaling_factor == want->scaling_factor && config.shift_factor == want->shift_factor);

@@ -130,7 +130,8 @@ static bool check_level(weft_ctx *c, const char *name, const weft_unet_config *c
     }
     if (!attention) return true;
     if (!weft_config_within(c, name, "attention_head_dim", heads, 1, MAX_WIDTH)) return false;
-    if (!weft_config_within(c, name, "transformer_layers_per_block", config->depth[i], 1, WEFT_TRANSFORMER_MAX_DEPTH)) return false;
+    if (!weft_config_within(c, name, "transformer_layers_per_block", config->depth[i], 1, WEFT_TRANSFORMER_MAX_DEPTH))
+        return false;
     if (width % heads) {
         weft_fail(c, WEFT_E_FORMAT, "%s: attention_head_dim: %d heads do not divide block_out_channels %d", name, heads, width);
         return false;
