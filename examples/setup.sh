@@ -18,6 +18,8 @@ if [ -n "$missing" ]; then
     DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -q --no-install-recommends $missing
 fi
 
+sh "$top/examples/setup_vocabulary.sh" || echo "Going on without CLIP's vocabulary"
+
 cmake -S "$top" -B "$build" "$@" >"$build.log" 2>&1 || { cat "$build.log"; exit 1; }
 cmake --build "$build" --parallel "$(nproc)" >>"$build.log" 2>&1 || { tail -n 60 "$build.log"; exit 1; }
 rm -f "$build.log"
