@@ -99,7 +99,7 @@ static int by_name(const void *a, const void *b) {
 
 /* At an object's end: a name that it has twice is a fault, at the second. */
 static bool keys_differ(struct parser *p, size_t first) {
-    qsort(p->keys + first, p->key_count - first, sizeof *p->keys, by_name);
+    if (p->key_count > first + 1) qsort(p->keys + first, p->key_count - first, sizeof *p->keys, by_name);
     for (size_t i = first + 1; i < p->key_count; i++) {
         if (strcmp(p->keys[i - 1].name, p->keys[i].name)) continue;
         p->t.pos = p->keys[i].pos;
