@@ -1,8 +1,8 @@
 /* Resampling as PyTorch's F.interpolate does it, f32: nearest, nearest-exact, bilinear, bicubic, area.
  *
- * Source positions and weights follow ATen's UpSample.h step by step in float (scale = in/out; position =
- * scale·(i + ½) − ½, product and difference rounded each), because for ratios that are no whole number the result shows
- * their rounding. The sums themselves go rows first, then columns.
+ * Source positions and weights follow ATen's UpSample.h step by step in float, because for ratios that are no whole
+ * number the result shows their rounding: scale = in/out; position = scale·(i + ½) − ½, where PyTorch 2's CPU build
+ * rounds product and difference each for bilinear, and fuses them for bicubic. The sums go rows first, then columns.
  */
 #include <omp.h>
 #include "kernels/cpu/resample.h"
@@ -31,7 +31,8 @@ static void nearest_taps(bool exact, struct taps *t, int64_t i, int64_t in) {
 
 static void smooth_taps(bool bicubic, struct taps *t, int64_t i, int64_t in) {
     const float scale = (float)in / (float)t->out;
-    float at = (float)((double)scale * ((double)i + 0.5)) - 0.5f;       /* the product is exact in double: one rounding */
+    const double product = (double)scale * ((double)i + 0.5);           /* exact */
+    float at = bicubic ? (float)(product - 0.5) : (float)product - 0.5f;
     if (!bicubic) at = MAX(at, 0);
     const int64_t whole = MIN((int64_t)floorf(at), in - 1);
     const float part = MIN(MAX(at - (float)whole, 0), 1);
