@@ -29,13 +29,13 @@ __attribute__((unused)) static double noise(uint64_t *state) {
     return (double)(int64_t)(*state >> 11) * 0x1p-52 - 1;
 }
 
-/* A tensor of such numbers. */
+/* A tensor of such numbers, each one that f32 holds. */
 __attribute__((unused)) static weft_tensor *noisy(weft_ctx *c, weft_dtype type, uint64_t seed, int rank,
                                                   const int64_t *shape) {
     weft_tensor *t = weft_tensor_new(c, WEFT_F64, rank, shape);
     double *p = weft_data(t);
     uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
-    for (int64_t i = 0; p && i < weft_count(t); i++) p[i] = noise(&state);
+    for (int64_t i = 0; p && i < weft_count(t); i++) p[i] = (float)noise(&state);
     return weft_cast(c, t, type);
 }
 
