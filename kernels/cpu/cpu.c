@@ -64,7 +64,7 @@ static int naive_product(enum weft_kernel_id id, const weft_env *env, const void
                          .k = gemm ? g.k : c.c, .stride_tap = gemm ? g.k : c.c, .stride_k = 1, .src = gemm ? g.w : c.weight };
     w.stride_n = w.taps * w.k;
     size_t bytes = 0;
-    if (w.type != WEFT_F64) {
+    if (w.type != WEFT_F64 && w.n > 0 && w.taps > 0 && w.k > 0) {
         bytes = naive->pack_bytes(&w);
         g.w = c.weight = w.dst = env->alloc(env->owner, bytes);
         if (!w.dst) return WEFT_K_NO_MEMORY;

@@ -93,12 +93,23 @@ static struct plan plan_of(const weft_env *env, const struct product *p) {
     return q;
 }
 
+/* Asks for the lines of y (and of what is added to it) that a tile's rows end in: they are too far apart for the processor
+ * to foresee. */
+INLINE void fetch_rows(const struct finish *f, int64_t first, int64_t rows, int64_t column) {
+    for (int64_t r = first; r < first + rows; r++)
+        for (int64_t j = 0; j < NR; j += 16) {
+            __builtin_prefetch(f->y + r * f->ldy + column + j, 1);
+            if (f->residual) __builtin_prefetch(f->residual + r * f->ldr + column + j, 0);
+        }
+}
+
 /* The rows of one block of the sum and one tile of columns. */
-static void multiply_rows(int64_t rows, int panels, int add, struct tile_args *t, float *sums) {
+static void multiply_rows(int64_t rows, int panels, int add, struct tile_args *t, float *sums, const struct finish *f, int64_t row, int64_t column) {
     const int64_t tiles = (rows + MR - 1) / MR;
     const float *const *a = t->a;
     for (int64_t i = 0; i < tiles; i++) {
         const int64_t from = i * rows / tiles, to = (i + 1) * rows / tiles;
+        if (f) fetch_rows(f, row + from, to - from, column);
         t->a = a + from;
         t->c = sums + from * NR;
         ISA_NAME(weft_tiles)[add][panels - 1][to - from - 1](t);
@@ -107,8 +118,8 @@ static void multiply_rows(int64_t rows, int panels, int add, struct tile_args *t
 }
 
 /* All of the sum for `rows` rows and one tile of columns. */
-static void multiply_tile(const struct product *p, const struct plan *q, int64_t rows, int64_t tile, const float **pointers, float *sums,
-                          float *weights) {
+static void multiply_tile(const struct product *p, const struct plan *q, int64_t first, int64_t rows, int64_t tile, const float **pointers,
+                          float *sums, float *weights) {
     const int64_t panels = MIN(PANELS_PER_TILE, (p->n - tile * NR + PANEL - 1) / PANEL), panel = p->taps * p->k * PANEL;
     const size_t size = weft_dtype_size(p->wtype);
     const char *w = (const char *)p->w + (size_t)(tile * PANELS_PER_TILE * panel) * size;
@@ -125,7 +136,8 @@ static void multiply_tile(const struct product *p, const struct plan *q, int64_t
                 for (int64_t i = 0; i < panels; i++)
                     ISA_NAME(weft_widen)(p->wtype, from + (size_t)(i * panel) * size, t.panel, weights + i * t.panel);
             }
-            multiply_rows(rows, (int)panels, add, &t, sums);
+            const bool last = tap + q->segs >= p->taps && k + q->depth >= p->k;
+            multiply_rows(rows, (int)panels, add, &t, sums, last ? &p->finish : NULL, first, tile * NR);
         }
 }
 
@@ -138,7 +150,7 @@ static void run_item(const weft_env *env, const struct product *p, const struct 
     p->rows(p->how, first, rows, pointers);
     for (int64_t tile = group * q->tiles / q->groups; tile < (group + 1) * q->tiles / q->groups; tile++) {
         if (cancelled(env)) return;
-        multiply_tile(p, q, rows, tile, pointers, sums, weights);
+        multiply_tile(p, q, first, rows, tile, pointers, sums, weights);
         ISA_NAME(weft_finish)(&p->finish, first, rows, tile * NR, MIN(NR, p->n - tile * NR), sums);
     }
 }

@@ -35,10 +35,10 @@ INLINE void tile(const int add, const int panels, const int rows, const struct t
 
 #define TILE(add, panels, rows) \
     static __attribute__((noinline)) void tile_##add##_##panels##_##rows(const struct tile_args *t) { tile(add, panels, rows, t); }
-#if MR == 12
+#if MR == 8
 #define ROWS(F, add, panels) \
-    F(add, panels, 1) F(add, panels, 2) F(add, panels, 3) F(add, panels, 4) F(add, panels, 5) F(add, panels, 6) \
-    F(add, panels, 7) F(add, panels, 8) F(add, panels, 9) F(add, panels, 10) F(add, panels, 11) F(add, panels, 12)
+    F(add, panels, 1) F(add, panels, 2) F(add, panels, 3) F(add, panels, 4) F(add, panels, 5) F(add, panels, 6) F(add, panels, 7) \
+    F(add, panels, 8)
 #elif MR == 6
 #define ROWS(F, add, panels) F(add, panels, 1) F(add, panels, 2) F(add, panels, 3) F(add, panels, 4) F(add, panels, 5) F(add, panels, 6)
 #else

@@ -13,7 +13,7 @@
 
 #define PANEL 16            /* columns of a packed panel, the same for all instruction sets */
 #if VL == 16
-#define MR 12               /* rows of the largest tile: MR·NR/VL accumulators of the 32 or 16 registers */
+#define MR 8                /* rows of the largest tile; more (registers allow 12) measured slower: more streams through L1 */
 #define NR 32               /* columns of a full tile */
 #elif VL == 8
 #define MR 6
