@@ -2,7 +2,7 @@
  * to the input pixel under it, or to a row of zeros outside the picture. winograd.c takes the 3×3 ones where it is faster. */
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/table.h"
-#include "kernels/cpu/threads.h"
+#include "kernels/cpu/winograd.h"
 
 struct windows {
     const weft_conv2d_args *a;
@@ -49,5 +49,7 @@ int ISA_NAME(conv2d)(const weft_env *env, const weft_conv2d_args *a) {
     if (a->type != WEFT_F32 || (a->wtype != WEFT_F32 && a->wtype != WEFT_F16 && a->wtype != WEFT_BF16)) return WEFT_K_NO_TYPE;
     if (a->stride < 1 || a->kh < 1 || a->kw < 1) return WEFT_K_NO_CASE;
     if (a->n <= 0 || a->oh <= 0 || a->ow <= 0 || a->o <= 0) return WEFT_K_OK;
-    return direct(env, a);
+    const int m = ISA_NAME(weft_winograd_choice)(env, a);
+    int status = m ? ISA_NAME(weft_winograd)(env, a, m) : WEFT_K_NO_MEMORY;
+    return status == WEFT_K_NO_MEMORY ? direct(env, a) : status;
 }

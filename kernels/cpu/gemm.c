@@ -79,14 +79,8 @@ static struct plan plan_of(const weft_env *env, const struct product *p) {
     if (q.row_blocks * q.groups < wish)
         q.row_blocks = MAX(q.row_blocks, MIN((wish + q.groups - 1) / q.groups, p->m / FEW_ROWS));
     q.rows = (p->m + q.row_blocks - 1) / q.row_blocks;
-    if (p->k <= K_BLOCK * 3 / 2) {
-        q.depth = p->k;
-        q.segs = MIN(p->taps, MAX(1, K_BLOCK / MAX(1, p->k)));
-    } else {
-        const int64_t blocks = (p->k + K_BLOCK - 1) / K_BLOCK;
-        q.depth = (p->k + blocks - 1) / blocks;
-        q.segs = 1;
-    }
+    q.depth = block_depth(p->k);
+    q.segs = q.depth < p->k ? 1 : MIN(p->taps, MAX(1, K_BLOCK / MAX(1, p->k)));
     q.pointers = ((size_t)(q.rows * p->taps) * sizeof(float *) + 63) / 64 * 64;
     q.sums = (size_t)q.rows * NR * sizeof(float);
     q.weights = p->wtype == WEFT_F32 ? 0 : (size_t)(q.segs * q.depth) * NR * sizeof(float);

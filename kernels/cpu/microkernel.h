@@ -27,6 +27,12 @@
 /* The longest chain of additions: longer sums are cut into blocks of this, which keeps their rounding error small. */
 #define K_BLOCK 256
 
+/* How long the blocks of a sum over k are: k itself when that is near enough, else equal parts. */
+INLINE int64_t block_depth(int64_t k) {
+    const int64_t blocks = (k + K_BLOCK - 1) / K_BLOCK;
+    return k <= K_BLOCK * 3 / 2 ? k : (k + blocks - 1) / blocks;
+}
+
 struct tile_args {
     int64_t segs, k;
     const float *const *a;
