@@ -3,8 +3,8 @@
  * The PyTorch modes follow ATen's UpSample kernels: source = scale·(i + ½) − ½ with scale = in/out, worked out in f32
  * unless the pictures are f64 (the weights of a non-integer ratio are only as good as that, so an f32 result has to
  * start from the same positions); both directions at once.  The PIL modes follow Pillow's Resample.c: the filter is
- * stretched by the ratio when shrinking, weights in double; columns first, then rows, with the picture between rounded
- * to the type's own precision; a direction whose size stays is left alone.  u8: 22-bit fixed-point weights.
+ * stretched by the ratio when shrinking, weights in double; one direction, then the other, with the picture between
+ * rounded to the type's own precision; a direction whose size stays is left alone.  u8: 22-bit fixed-point weights.
  */
 #include "kernels/ref/ref.h"
 
@@ -132,20 +132,27 @@ static void pil_pass(weft_dtype type, const void *x, void *y, int64_t outer, int
         }
 }
 
+/* Pillow 13 takes the rows first where that leaves far fewer of them; older ones always the columns. */
+static bool rows_first(const weft_resample_args *a) { return a->h > a->oh && a->h - a->oh > 2 * (a->w - a->ow); }
+
 static int pil_resample(const weft_env *env, const weft_resample_args *a, const struct taps *rows,
                         const struct taps *columns) {
-    size_t bytes = (size_t)(a->n * a->h * a->ow * a->c) * weft_dtype_size(a->type);
-    const void *between = a->x;
-    void *scratch = NULL;
-    if (a->ow != a->w && a->oh != a->h && !(scratch = env->alloc(env->owner, bytes))) return WEFT_K_NO_MEMORY;
-    if (a->ow != a->w) {
-        void *to = scratch ? scratch : a->y;
-        pil_pass(a->type, a->x, to, a->n * a->h, a->w, a->ow, a->c, columns);
-        between = to;
+    size_t bytes = (size_t)(a->n * (rows_first(a) ? a->oh * a->w : a->h * a->ow) * a->c) * weft_dtype_size(a->type);
+    if (a->ow == a->w && a->oh == a->h) memcpy(a->y, a->x, bytes);
+    else if (a->ow == a->w) pil_pass(a->type, a->x, a->y, a->n, a->h, a->oh, a->ow * a->c, rows);
+    else if (a->oh == a->h) pil_pass(a->type, a->x, a->y, a->n * a->h, a->w, a->ow, a->c, columns);
+    else {
+        void *between = env->alloc(env->owner, bytes);
+        if (!between) return WEFT_K_NO_MEMORY;
+        if (rows_first(a)) {
+            pil_pass(a->type, a->x, between, a->n, a->h, a->oh, a->w * a->c, rows);
+            pil_pass(a->type, between, a->y, a->n * a->oh, a->w, a->ow, a->c, columns);
+        } else {
+            pil_pass(a->type, a->x, between, a->n * a->h, a->w, a->ow, a->c, columns);
+            pil_pass(a->type, between, a->y, a->n, a->h, a->oh, a->ow * a->c, rows);
+        }
+        env->release(env->owner, between, bytes);
     }
-    if (a->oh != a->h) pil_pass(a->type, between, a->y, a->n, a->h, a->oh, a->ow * a->c, rows);
-    else if (between == a->x) memcpy(a->y, a->x, bytes);
-    if (scratch) env->release(env->owner, scratch, bytes);
     return WEFT_K_OK;
 }
 
