@@ -72,7 +72,8 @@ def products():
     # a factor on the queries makes the scores large and the softmax sharp
     for b, heads, tq, tk, d, causal, factor in [
             (1, 2, 5, 5, 8, True, 1), (2, 3, 7, 11, 5, False, 1), (1, 1, 2, 77, 40, False, 6),
-            (1, 2, 13, 9, 16, False, 30), (1, 2, 6, 9, 16, True, 3), (1, 1, 1, 1, 3, True, 1), (1, 1, 33, 65, 7, False, 1)]:
+            (1, 2, 13, 9, 16, False, 30), (1, 2, 6, 9, 16, True, 3), (1, 1, 1, 1, 3, True, 1),
+            (1, 1, 33, 65, 7, False, 1)]:
         q, k, v = out.randn(b, tq, heads, d) * factor, out.randn(b, tk, heads, d), out.randn(b, tk, heads, d)
         mask = torch.ones(tq, tk, dtype=torch.bool).tril(tk - tq) if causal else None
         y = F.scaled_dot_product_attention(*(t.double().transpose(1, 2) for t in (q, k, v)), attn_mask=mask)
