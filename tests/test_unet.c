@@ -48,14 +48,14 @@ static void close_model(struct model *m) {
 }
 
 static weft_tensor *input(struct model *m, int k, const char *what, int exponent, int rank, const int64_t *shape) {
-    char name[64];
+    char name[96];
     snprintf(name, sizeof name, "%s.%d.%s", m->name, k, what);
     return golden_input(m->c, name, exponent, rank, shape);
 }
 
 /* Entry "MODEL.k.what" of the golden file; NULL where there is none. */
 static const weft_st_entry *entry(struct model *m, int k, const char *what) {
-    char name[64];
+    char name[96];
     snprintf(name, sizeof name, "%s.%d.%s", m->name, k, what);
     return weft_st_find(m->golden, name);
 }
@@ -140,6 +140,24 @@ TEST(half_weights) {
 TEST(reference) {
     all_cases("mid", context("reference", 2, WEFT_PRECISION_EXACT), WEFT_F32, EXACT);
     all_cases("odd", context("reference", 2, WEFT_PRECISION_EXACT), WEFT_F32, EXACT);
+}
+
+/* In f64, as gradients are checked. The sinusoids are then in f64 too, PyTorch's in f32: up to 3e-5 apart at t = 500, which
+ * the model dampens. */
+TEST(double_precision) {
+    struct model m;
+    if (!open_model(&m, context("cpu", 2, WEFT_PRECISION_EXACT), "mid", WEFT_F64)) return;
+    weft_scope s = weft_scope_named(m.c, "case");
+    weft_unet_inputs in = inputs(&m, 0);
+    in.sample = weft_cast(m.c, in.sample, WEFT_F64);
+    in.context = weft_cast(m.c, in.context, WEFT_F64);
+    weft_tensor *y = weft_unet2d_condition(m.c, weft_root(m.tree), &m.config, &in);
+    CHECK(weft_type(y) == WEFT_F64);
+    double d = off(m.c, y, entry(&m, 0, "out"));
+    printf("    %.2g\n", d);
+    if (!(d <= 1e-5)) TEST_FAIL("off by %.3g of the range. %s", d, weft_message(m.c));
+    weft_scope_end(m.c, s, NULL);
+    close_model(&m);
 }
 
 /* ---- what comes out of each block, to see where a fault is ------------------------------------------------------- */

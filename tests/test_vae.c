@@ -45,14 +45,14 @@ static void close_model(struct model *m) {
 
 /* Entry "MODEL.way.k.what"; NULL where there is none. */
 static const weft_st_entry *entry(struct model *m, const char *way, int k, const char *what) {
-    char name[64];
+    char name[96];
     snprintf(name, sizeof name, "%s.%s.%d.%s", m->name, way, k, what);
     return weft_st_find(m->golden, name);
 }
 
 static weft_tensor *input(struct model *m, const char *way, int k, const char *what, int exponent, int rank,
                           const int64_t *nchw) {
-    char name[64];
+    char name[96];
     snprintf(name, sizeof name, "%s.%s.%d.%s", m->name, way, k, what);
     return weft_to_nhwc(m->c, golden_input(m->c, name, exponent, rank, nchw));
 }
