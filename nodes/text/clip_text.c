@@ -1,0 +1,145 @@
+/* Embeddings, layers, pooling; see clip_text.h. */
+#include "nodes/text/clip_text.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* A tensor of the scope s that a caller may have: x itself belongs to somebody else. */
+static weft_tensor *handed(weft_ctx *c, weft_tensor *x) {
+    return x ? weft_reshape(c, x, weft_rank(x), weft_shape(x)) : NULL;
+}
+
+static weft_tensor *embeddings(weft_ctx *c, weft_params root, const weft_clip_text_config *config, weft_tensor *ids,
+                               weft_dtype type) {
+    weft_params p = weft_sub(root, "embeddings");
+    weft_scope s = weft_scope_begin(c, p);
+    weft_tensor *x = weft_nn_embedding(c, weft_sub(p, "token_embedding"), ids, config->vocabulary, config->width, type);
+    weft_tensor *at = weft_param(c, weft_sub(p, "position_embedding"), "weight", (weft_init){ WEFT_INIT_NORMAL, 0, 0.01 },
+                                 WEFT_SHAPE(config->positions, config->width));
+    at = weft_cast(c, weft_slice(c, at, 0, 0, weft_dim(ids, 1)), type);
+    return weft_scope_end(c, s, weft_add(c, x, at));
+}
+
+/* out_proj of causal attention over x (B, T, width), + residual. */
+static weft_tensor *attention(weft_ctx *c, weft_params p, weft_tensor *x, int heads, weft_tensor *residual) {
+    static const char *const names[3] = { "q_proj", "k_proj", "v_proj" };
+    weft_scope s = weft_scope_begin(c, p);
+    int64_t n = weft_dim(x, 0), t = weft_dim(x, 1), width = weft_dim(x, 2);
+    weft_tensor *qkv[3];
+    for (int i = 0; i < 3; i++)
+        qkv[i] = weft_reshape(c, weft_nn_linear(c, weft_sub(p, names[i]), x, width, true), WEFT_SHAPE(n, t, heads, width / heads));
+    weft_tensor *y = weft_attention(c, qkv[0], qkv[1], qkv[2], 0, true);
+    y = weft_reshape(c, y, WEFT_SHAPE(n, t, width));
+    return weft_scope_end(c, s, weft_nn_linear_act(c, weft_sub(p, "out_proj"), y, width, true, WEFT_ACT_NONE, residual));
+}
+
+static weft_tensor *layer(weft_ctx *c, weft_params p, const weft_clip_text_config *config, weft_tensor *x) {
+    weft_scope s = weft_scope_begin(c, p);
+    weft_params mlp = weft_sub(p, "mlp");
+    weft_tensor *h = weft_nn_layer_norm(c, weft_sub(p, "layer_norm1"), x, config->norm_eps);
+    x = attention(c, weft_sub(p, "self_attn"), h, config->heads, x);
+    h = weft_nn_layer_norm(c, weft_sub(p, "layer_norm2"), x, config->norm_eps);
+    h = weft_nn_linear_act(c, weft_sub(mlp, "fc1"), h, config->inner, true, config->act, NULL);
+    h = weft_nn_linear_act(c, weft_sub(mlp, "fc2"), h, config->width, true, WEFT_ACT_NONE, x);
+    return weft_scope_end(c, s, h);
+}
+
+/* Where a text ends: the first `eos`, or place 0 where there is none; eos 2: the first of the highest id. */
+static int64_t end_of(const void *ids, weft_dtype type, int64_t first, int64_t count, int eos) {
+    int64_t best = 0, highest = INT64_MIN;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t id = type == WEFT_I64 ? ((const int64_t *)ids)[first + i] : ((const int32_t *)ids)[first + i];
+        if (eos != 2 && id == eos) return i;
+        if (eos == 2 && id > highest) {
+            highest = id;
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* The numbers of the rows of (B·T, width) that are pooled: (B) i64. */
+static weft_tensor *pooled_rows(weft_ctx *c, weft_tensor *ids, int eos) {
+    int64_t n = weft_dim(ids, 0), t = weft_dim(ids, 1);
+    size_t bytes = (size_t)weft_count(ids) * weft_dtype_size(weft_type(ids));
+    void *values = calloc(1, bytes + 1);
+    int64_t *rows = calloc((size_t)n + 1, sizeof *rows);
+    weft_tensor *result = NULL;
+    if (!values || !rows) weft_fail(c, WEFT_E_MEMORY, "clip text: no memory for the ids");
+    else if (weft_is_shape_only(c) || weft_read(c, ids, values, bytes) == WEFT_OK) {
+        for (int64_t i = 0; i < n; i++) rows[i] = i * t + end_of(values, weft_type(ids), i * t, t, eos);
+        result = weft_tensor_from(c, WEFT_I64, WEFT_SHAPE(n), rows);
+    }
+    free(values);
+    free(rows);
+    return result;
+}
+
+/* x: what leaves the last layer. A norm looks at one row alone, so only the rows that are pooled get it. */
+static weft_tensor *pool(weft_ctx *c, weft_params p, const weft_clip_text_config *config, weft_tensor *ids, weft_tensor *x) {
+    weft_scope s = weft_scope_named(c, "pooled");
+    weft_tensor *rows = weft_reshape(c, x, WEFT_SHAPE(-1, config->width));
+    rows = weft_embedding(c, pooled_rows(c, ids, config->eos), rows, weft_type(x));
+    rows = weft_nn_layer_norm(c, weft_sub(p, "final_layer_norm"), rows, config->norm_eps);
+    if (config->projection) rows = weft_nn_linear(c, weft_sub(p, "text_projection"), rows, config->projection, false);
+    return weft_scope_end(c, s, rows);
+}
+
+static weft_status check_inputs(weft_ctx *c, const weft_clip_text_config *config, const weft_clip_text_inputs *in) {
+    char text[96];
+    if (weft_clip_text_config_check(c, "clip text", config)) return weft_error(c);
+    const weft_tensor *ids = in->ids;
+    if (!ids) return weft_fail(c, WEFT_E_ARGUMENT, "clip text: ids are needed");
+    if (weft_rank(ids) != 2 || (weft_type(ids) != WEFT_I32 && weft_type(ids) != WEFT_I64))
+        return weft_fail(c, WEFT_E_SHAPE, "clip text: the ids are %s; expected (B, T) i32 or i64", weft_describe(ids, text, sizeof text));
+    if (weft_dim(ids, 1) < 1 || weft_dim(ids, 1) > config->positions)
+        return weft_fail(c, WEFT_E_SHAPE, "clip text: %" PRId64 " tokens; this model takes 1 to %d", weft_dim(ids, 1), config->positions);
+    if (in->layer < -1 - config->layers || in->layer > config->layers)
+        return weft_fail(c, WEFT_E_ARGUMENT, "clip text: layer %d; this model has states %d to %d, or -1 to %d from the end", in->layer, 0,
+                         config->layers, -1 - config->layers);
+    return WEFT_OK;
+}
+
+weft_status weft_clip_text(weft_ctx *c, weft_params p, const weft_clip_text_config *config, const weft_clip_text_inputs *in,
+                           weft_clip_text_outputs *out) {
+    *out = (weft_clip_text_outputs){ 0 };
+    if (!weft_ok(c) || check_inputs(c, config, in)) return weft_error(c);
+    weft_scope s = weft_scope_begin(c, p);
+    int wanted = in->layer < 0 ? config->layers + 1 + in->layer : in->layer;
+    int last = in->pooled ? config->layers : wanted;
+    /* States are held by references of their own, so that each can go when the next one is there. */
+    weft_tensor *x = weft_ref(embeddings(c, p, config, in->ids, in->type)), *hidden = NULL;
+    for (int i = 0;; i++) {
+        if (i == wanted) hidden = weft_ref(x);
+        if (in->observe && x) in->observe(in->observe_user, i, x);
+        if (i == last || !weft_ok(c)) break;
+        weft_scope one = weft_scope_named(c, NULL);
+        weft_tensor *next = weft_ref(layer(c, weft_sub_at(weft_sub(p, "encoder"), "layers", i), config, x));
+        weft_scope_end(c, one, NULL);
+        weft_unref(x);
+        x = next;
+        if (weft_ok(c)) weft_progress(c, "text", i + 1, last);
+    }
+    weft_tensor *pooled = in->pooled ? pool(c, p, config, in->ids, x) : NULL;
+    weft_tensor *result = in->final_norm ? weft_nn_layer_norm(c, weft_sub(p, "final_layer_norm"), hidden, config->norm_eps)
+                                         : handed(c, hidden);
+    weft_unref(x);
+    weft_unref(hidden);
+    result = weft_scope_keep(c, s, result);
+    pooled = weft_scope_keep(c, s, pooled);
+    weft_scope_end(c, s, NULL);
+    if (weft_ok(c)) *out = (weft_clip_text_outputs){ result, pooled };
+    return weft_error(c);
+}
+
+void weft_clip_text_walk(weft_ctx *c, weft_params root, void *user) {
+    const weft_clip_text_config *config = user;
+    weft_clip_text_outputs out;
+    if (weft_clip_text_config_check(c, "clip text", config)) return;
+    weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
+    weft_clip_text_inputs in = {
+        .ids = weft_tensor_new(c, WEFT_I32, WEFT_SHAPE(1, config->positions)), .type = WEFT_F32, .layer = -1, .final_norm = true, .pooled = true,
+    };
+    (void)weft_clip_text(c, root, config, &in, &out);
+    weft_scope_end(c, s, NULL);
+}
