@@ -113,14 +113,14 @@ struct told { int part; char class_name[64]; };     /* part −1: none of ours *
 static void read_class(const weft_json *j, void *out) {
     struct told *t = out;
     const cJSON *architectures = weft_json_field(j, "architectures");
-    const char *name = weft_json_text_of(j, "_class_name", NULL);
+    const char *name = weft_json_text_of(j, "_class_name", NULL), *type = weft_json_text_of(j, "model_type", "");
     if (!name && cJSON_IsArray(architectures) && cJSON_IsString(architectures->child)) name = architectures->child->valuestring;
     snprintf(t->class_name, sizeof t->class_name, "%s", name ? name : "");
     for (char *p = t->class_name; *p; p++)
         if ((unsigned char)*p < ' ' || (unsigned char)*p > '~') *p = '?';
     if (!strcmp(t->class_name, "UNet2DConditionModel")) t->part = WEFT_NAMES_UNET;
     else if (!strcmp(t->class_name, "AutoencoderKL")) t->part = WEFT_NAMES_VAE;
-    else if (!strncmp(t->class_name, "CLIPTextModel", 13)) t->part = WEFT_NAMES_TEXT;
+    else if (!strncmp(t->class_name, "CLIPTextModel", 13) || !strcmp(type, "clip_text_model")) t->part = WEFT_NAMES_TEXT;
 }
 
 /* ---- folders ---------------------------------------------------------------------------------------------------------- */
@@ -268,7 +268,7 @@ static weft_status open_single(struct opening *o, const char *path) {
     weft_namer namers[WEFT_NAMES_PARTS];
     unsigned found = 0;
     bool final = false;
-    if (weft_source_open_file(o->c, &s, path)) return weft_error(o->c);
+    if (weft_source_open_file(o->c, &s, path)) goto out;
     weft_name_list names = weft_source_names(&s);
     const char *kind = weft_kind_of(names, &final);
     for (int part = 0; part < WEFT_NAMES_PARTS; part++) {
