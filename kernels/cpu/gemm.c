@@ -122,8 +122,10 @@ static void multiply_tile(const struct product *p, const struct plan *q, int64_t
         for (int64_t k = 0; k < p->k || k == 0; k += MAX(1, q->depth), add = 1) {
             struct tile_args t = { .segs = MIN(q->segs, p->taps - tap), .k = MIN(q->depth, p->k - k), .a = pointers + tap * rows,
                                    .segs_stride = rows, .offset = k, .panel = panel };
+            /* The rows are found by the processor itself; the next block's weights are a new place. */
             const char *from = w + (size_t)((tap * p->k + k) * PANEL) * size;
             t.b = (const float *)from;
+            t.next = (const float *)(from + (size_t)(t.segs * t.k * PANEL) * size);
             if (weights) {
                 t.b = weights;
                 t.panel = t.segs * t.k * PANEL;

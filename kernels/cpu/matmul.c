@@ -76,7 +76,7 @@ static void multiply_block(const weft_matmul_args *a, const struct plan *q, int6
         for (int64_t i = 0; i < tiles; i++) {
             const int64_t first = i * rows / tiles, count = (i + 1) * rows / tiles - first;
             const struct tile_args t = { .segs = 1, .k = k, .a = pointers + first, .b = packed_b, .panel = k * PANEL,
-                                         .c = sums + j * rows + first * NR };
+                                         .c = sums + j * rows + first * NR, .next = packed_b };
             ISA_NAME(weft_tiles)[add][panels - 1][count - 1](&t);
         }
     }

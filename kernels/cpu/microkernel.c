@@ -7,15 +7,17 @@ INLINE void tile(const int add, const int panels, const int rows, const struct t
     vf acc[MR][NR / VL] = { 0 };
     const float *b = t->b;
     float *to = t->c;
-    const int64_t depth = t->k, next = t->panel;
+    const float *next = t->next;
+    const int64_t depth = t->k, panel = t->panel;
     for (int64_t s = 0; s < t->segs; s++) {
         const float *a[MR];
         UNROLL
         for (int r = 0; r < rows; r++) a[r] = t->a[s * t->segs_stride + r] + t->offset;
-        for (int64_t k = 0; k < depth; k++, b += PANEL) {
+        for (int64_t k = 0; k < depth; k++, b += PANEL, next += MR) {
+            __builtin_prefetch(next, 0, 2);
             vf w[NR / VL];
             UNROLL
-            for (int v = 0; v < panels * V; v++) w[v] = vf_load(b + v / V * next + v % V * VL);
+            for (int v = 0; v < panels * V; v++) w[v] = vf_load(b + v / V * panel + v % V * VL);
             UNROLL
             for (int r = 0; r < rows; r++) {
                 vf x = vf_set(a[r][k]);

@@ -40,6 +40,7 @@ struct tile_args {
     const float *b;
     int64_t panel;
     float *c;
+    const float *next;      /* what the next tile reads, segs·k·MR floats: fetched into the cache meanwhile */
 };
 typedef void tile_fn(const struct tile_args *t);
 

@@ -165,7 +165,8 @@ static void multiply_points(const struct job *j, int64_t chunk, int64_t depth, i
             const int64_t first = g * count / groups, n = (g + 1) * count / groups - first;
             for (int64_t r = 0; r < n; r++) rows[r] = v + i * j->v_point + (begin + first + r) * j->ld;
             const struct tile_args t = { .segs = 1, .k = depth, .a = rows, .b = u + i * j->u_point, .panel = depth * PANEL,
-                                         .c = sums + i * j->sums_point + first * NR };
+                                         .c = sums + i * j->sums_point + first * NR,
+                                         .next = g + 1 < groups ? rows[0] + n * j->ld : v + (i + 1) * j->v_point + begin * j->ld };
             ISA_NAME(weft_tiles)[chunk > 0][panels - 1][n - 1](&t);
         }
 }
