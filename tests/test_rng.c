@@ -1,5 +1,5 @@
 /* Random numbers against PyTorch's (tests/golden/make_rng.py). Equality is to the bit, but where a tolerance says otherwise. */
-#include "runtime/rng.h"
+#include "runtime/rng_internal.h"
 #include "runtime/safetensors.h"
 #include "tests/test.h"
 
@@ -180,6 +180,14 @@ TEST(calls_of_all_kinds_continue_each_other) {
     for (int64_t i = 0; i < n; i++) CHECK_NEAR(got[i], want[i], 8e-15);     /* as for randn_f64 */
     weft_rng_free(r);
     close_golden(&g);
+}
+
+TEST(no_normal_is_minus_zero) {
+    float cosine = 1, sine = 1;
+    rng_box_muller(1, 0.4f, &cosine, &sine);        /* radius 0, both factors negative or positive */
+    CHECK(cosine == 0 && !signbit(cosine) && sine == 0 && !signbit(sine));
+    rng_box_muller(1, 0.9f, &cosine, &sine);
+    CHECK(cosine == 0 && !signbit(cosine) && sine == 0 && !signbit(sine));
 }
 
 TEST(seeding_forgets_the_kept_normal) {

@@ -170,6 +170,8 @@ TEST(refuses_wrong_tensors) {
     check_header("{\"a\":" T("F32", "[9223372036854775807]", "[0,8]") "}", 8, "tensor \"a\": shape is too large");
     check_header("{\"a\":" T("U8", "[4294967296,4294967296]", "[0,0]") "}", 0, "tensor \"a\": shape is too large");
     check_header("{\"a\":" T("U8", "[4611686018427387904,4,0]", "[0,0]") "}", 0, "tensor \"a\": shape is too large");
+    check_header("{\"a\":" T("U8", "[0,4611686018427387904,4]", "[0,0]") "}", 0, "tensor \"a\": shape is too large");
+    check_header("{\"a\":" T("F4", "[3]", "[0,1]") "}", 1, "need 2 bytes, data_offsets give 1");
     check_header("{\"a\":" T("F4", "[3]", "[0,2]") "}", 2, "need 2 bytes, data_offsets give 2");       /* 12 bits */
     check_header("{\"a\":" T("F32", "[1,1,1,1,1,1,1]", "[0,4]") "}", 4, "tensor \"a\": has more than 6 dimensions");
     check_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "tensor \"a\": lacks dtype, shape or data_offsets");
@@ -423,9 +425,14 @@ TEST(writes_views_as_they_are_seen) {
     weft_scope s = weft_scope_named(c, "test");
     static const float v[] = { 1, 2, 3, 4, 5, 6 };
     weft_tensor *t = weft_permute(c, weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(2, 3), v), (const int[]){ 1, 0 });
-    CHECK(weft_st_write(c, path, &(weft_st_item){ "t", t, WEFT_F32 }, 1, NULL) == WEFT_OK);
-    weft_safetensors *f = weft_st_open(c, path);
-    REQUIRE(f);
+    weft_safetensors *f = NULL;
+    for (int i = 0; i < 8; i++) {       /* whatever the header's length, the data begin at a multiple of 8 */
+        CHECK(weft_st_write(c, path, &(weft_st_item){ "eightfold" + i, t, WEFT_F32 }, 1, NULL) == WEFT_OK);
+        weft_st_close(f);
+        f = weft_st_open(c, path);
+        REQUIRE(f);
+        CHECK((uintptr_t)weft_st_at(f, 0)->data % 8 == 0);
+    }
     CHECK(weft_st_at(f, 0)->shape[0] == 3 && !memcmp(weft_st_at(f, 0)->data, (const float[]){ 1, 4, 2, 5, 3, 6 }, 24));
     weft_st_close(f);
     weft_scope_end(c, s, NULL);
