@@ -110,7 +110,7 @@ struct kernel_case {
     const void **weight;            /* where args name the packed weights, or NULL; */
     weft_pack_args plain;           /* their plain form */
     weft_precision precision;
-    bool no_hint;                   /* no scratch for speed alone */
+    int64_t hint;                   /* scratch for speed alone: bytes; 0: plenty, −1: none */
     /* Allowed: the rms of the difference, relative to the result's rms (and 20 times that for one value); or, where
      * `each` is set, every difference, relative to its own value plus `floor`.  0 and no floor: the same bits, NaN
       * aside. */
@@ -133,7 +133,7 @@ static inline void *case_run(const struct kernel_case *c, const weft_kernels *k,
     if (c->before) memcpy(y, c->before, bytes_of(c->type, c->count));
     *c->out = y;
     if (c->alias) *c->alias = y;
-    if (c->no_hint) env->scratch_hint = 0;
+    if (c->hint) env->scratch_hint = c->hint < 0 ? 0 : (size_t)c->hint;
     if (c->weight) {
         weft_pack_args pack = c->plain;
         pack.dst = buffer_new(k->pack_bytes(&pack) + 64, 0, 0);

@@ -146,7 +146,7 @@ static void gemm(weft_dtype type, weft_dtype wtype, int64_t m, int64_t n, int64_
              weft_dtype_name(type), weft_dtype_name(wtype), has, act);
     const void *want = case_want(&c, what);
     for (int i = 0; i < 2 && want; i++) {
-        c.no_hint = i;
+        c.hint = -i;
         case_check_against(&c, want, what);
     }
     buffers_free();

@@ -13,7 +13,7 @@ static void attention(weft_dtype type, int64_t batch, int64_t heads, int64_t tq,
              (int)gap, weft_dtype_name(type));
     const void *want = case_want(&c, what);
     for (int i = 0; i < 2 && want; i++) {
-        c.no_hint = i;
+        c.hint = -i;
         case_check_against(&c, want, what);
     }
     buffers_free();

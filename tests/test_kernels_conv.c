@@ -1,7 +1,7 @@
 /* Convolutions against the naive ones: sizes, strides, pads, types, both precisions, what is added behind. */
 #include "tests/kernel_products.h"
 
-/* In both precisions, with and without scratch for speed. */
+/* In both precisions, with plenty of scratch for speed, with little and with none. */
 static void conv(weft_dtype type, weft_dtype wtype, struct conv_shape s, int has) {
     weft_conv2d_args a;
     char what[192];
@@ -9,14 +9,15 @@ static void conv(weft_dtype type, weft_dtype wtype, struct conv_shape s, int has
     random_state = (uint64_t)(s.n * 7 + s.h * 1000003 + s.w * 10007 + s.c * 101 + s.o);
     struct kernel_case c = conv_case(&a, type, wtype, s, has, WEFT_PRECISION_EXACT);
     const void *want = case_want(&c, "conv2d");
-    for (int i = 0; i < 4 && want; i++) {
+    for (int i = 0; i < 6 && want; i++) {
         c.precision = i & 1 ? WEFT_PRECISION_EXACT : WEFT_PRECISION_FAST;
         c.tolerance = conv_tolerance(s, c.precision);
-        c.no_hint = i & 2;
-        snprintf(what, sizeof what, "(%d,%d,%d,%d)→%d %d×%d stride %d pads t%d b%d l%d r%d %s weights %s, has %d, %s%s",
+        c.hint = i < 2 ? 0 : i < 4 ? 1 << 18 : -1;
+        snprintf(what, sizeof what,
+                 "(%d,%d,%d,%d)→%d %d×%d stride %d pads t%d b%d l%d r%d %s weights %s, has %d, %s, hint %d",
                  (int)s.n, (int)s.h, (int)s.w, (int)s.c, (int)s.o, s.kh, s.kw, s.stride, s.top, s.bottom, s.left,
                  s.right, weft_dtype_name(type), weft_dtype_name(wtype), has, i & 1 ? "exact" : "fast",
-                 i & 2 ? ", no hint" : "");
+                 (int)c.hint);
         case_check_against(&c, want, what);
     }
     buffers_free();
@@ -30,6 +31,15 @@ TEST(conv_small_pictures) {
         for (int64_t w = 1; w <= 9; w++)
             conv(WEFT_F32, WEFT_F32, SAME3(1 + (h + w) % 3, h, w, 1 + (h * 7 + w) % 9, 1 + (h + w * 5) % 19),
                  (int)(h * 9 + w) % 16);
+}
+
+/* The same with channels enough for Winograd's tiles, which end in the picture or beyond its edge. */
+TEST(conv_tiles) {
+    for (int64_t h = 1; h <= 9; h++)
+        for (int64_t w = 1; w <= 10; w++)
+            conv(WEFT_F32, w % 3 ? WEFT_F32 : WEFT_F16, SAME3(1 + (h + w) % 3, h, w, 16 + (h * 7 + w) % 20,
+                                                              1 + (h * 11 + w * 5) % 40),
+                 (int)(h * 10 + w) % 16);
 }
 
 TEST(conv_channels) {
@@ -117,8 +127,8 @@ TEST(conv_offset_and_scale) {
 TEST(conv_nan_stays_near) {
     for (int p = 0; p < 2; p++) {
         weft_conv2d_args a;
-        struct kernel_case c = conv_case(&a, WEFT_F32, WEFT_F32, SAME3(2, 20, 20, 8, 17), 0, (weft_precision)p);
-        ((float *)a.x)[(10 * 20 + 10) * 8 + 3] = NAN;
+        struct kernel_case c = conv_case(&a, WEFT_F32, WEFT_F32, SAME3(2, 20, 20, 24, 17), 0, (weft_precision)p);
+        ((float *)a.x)[(10 * 20 + 10) * 24 + 3] = NAN;
         struct scratch s;
         weft_env env = kernel_env(&s, 2, (weft_precision)p);
         int status;

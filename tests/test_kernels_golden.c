@@ -95,7 +95,7 @@ TEST(golden_conv2d) {
                                      .precision = p ? WEFT_PRECISION_EXACT : WEFT_PRECISION_FAST };
             c.plain = (weft_pack_args){ .type = WEFT_F32, .n = o, .taps = taps, .k = in, .stride_n = in * taps,
                                         .stride_tap = 1, .stride_k = taps, .src = tensor("w") };
-            c.tolerance = p ? sum_tolerance(in * taps) : 3e-5;      /* as in kernel_products.h */
+            c.tolerance = p ? sum_tolerance(in * taps) : 1e-5;      /* as in kernel_products.h */
             golden_check(c, "y", ROUNDED);
         }
     golden_close();

@@ -36,7 +36,7 @@ TEST(random_gemm) {
         int has = (int)random_int(0, 15), act = (int)random_int(0, WEFT_ACT_COUNT - 1);
         if (!cpu_takes(WEFT_KERNEL_gemm, type)) continue;
         struct kernel_case c = gemm_case(&a, type, wtype, m, n, k, has, (weft_activation)act);
-        c.no_hint = random_int(0, 3) == 0;
+        c.hint = random_int(0, 3) == 0 ? -1 : random_int(0, 2) == 0 ? random_int(1, 1 << 20) : 0;
         snprintf(what, sizeof what, "round %d: m %d n %d k %d %s, weights %s, has %d, act %d", i, (int)m, (int)n,
                  (int)k, weft_dtype_name(type), weft_dtype_name(wtype), has, act);
         case_check(&c, what);
@@ -70,11 +70,11 @@ TEST(random_conv2d) {
         int has = (int)random_int(0, 15), exact = (int)random_int(0, 1);
         if (!cpu_takes(WEFT_KERNEL_conv2d, type)) continue;
         struct kernel_case c = conv_case(&a, type, wtype, s, has, exact ? WEFT_PRECISION_EXACT : WEFT_PRECISION_FAST);
-        c.no_hint = random_int(0, 3) == 0;
+        c.hint = random_int(0, 3) == 0 ? -1 : random_int(0, 2) == 0 ? random_int(1, 1 << 20) : 0;
         snprintf(what, sizeof what,
                  "round %d: (%d,%d,%d,%d)→%d %d×%d stride %d pads t%d b%d l%d r%d %s, weights %s, has %d, %s, hint %d",
                  i, (int)s.n, (int)s.h, (int)s.w, (int)s.c, (int)s.o, s.kh, s.kw, s.stride, s.top, s.bottom, s.left,
-                 s.right, weft_dtype_name(type), weft_dtype_name(wtype), has, exact ? "exact" : "fast", !c.no_hint);
+                 s.right, weft_dtype_name(type), weft_dtype_name(wtype), has, exact ? "exact" : "fast", (int)c.hint);
         case_check(&c, what);
         buffers_free();
     }
@@ -93,7 +93,7 @@ TEST(random_attention) {
         double sharp = random_int(0, 2) ? 1 : exp(6 * random_unit());
         if (!cpu_takes(WEFT_KERNEL_attention, type)) continue;
         struct kernel_case c = attention_case(&a, type, batch, heads, tq, tk, d, causal, sharp, gap);
-        c.no_hint = random_int(0, 3) == 0;
+        c.hint = random_int(0, 3) == 0 ? -1 : random_int(0, 2) == 0 ? random_int(1, 1 << 20) : 0;
         snprintf(what, sizeof what, "round %d: %d×%d heads, %d queries, %d keys, d %d, causal %d, sharp %g, gap %d %s",
                  i, (int)batch, (int)heads, (int)tq, (int)tk, (int)d, causal, sharp, (int)gap,
                  weft_dtype_name(type));
