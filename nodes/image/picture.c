@@ -1,0 +1,149 @@
+/* Picture files through stb_image and stb_image_write; text chunks (W3C PNG, 11.3.3) are put between the header and the data, as tEXt where the text
+ * is ASCII and as iTXt (UTF-8) otherwise, which is what Pillow and so ComfyUI write. See picture.h.
+ */
+#include "nodes/image/picture.h"
+
+#include <stb/stb_image.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+#include "runtime/file.h"
+
+extern unsigned char *stbi_write_png_to_mem(const unsigned char *pixels, int stride_bytes, int x, int y, int n, int *out_len);
+
+enum { FILE_LIMIT = 256 << 20 };
+static const int64_t pixel_limit = (int64_t)128 << 20;
+
+/* ---- reading ------------------------------------------------------------------------------------------------------------------------------- */
+
+static unsigned word(const unsigned char *p, bool motorola) { return motorola ? (unsigned)p[0] << 8 | p[1] : (unsigned)p[1] << 8 | p[0]; }
+
+/* The orientation (1…8) in an EXIF block that starts with its byte order; 1 where it has none. */
+static int tiff_orientation(const unsigned char *b, size_t n) {
+    if (n < 8 || (memcmp(b, "II*\0", 4) && memcmp(b, "MM\0*", 4))) return 1;
+    bool motorola = b[0] == 'M';
+    size_t at = motorola ? (size_t)word(b + 4, true) << 16 | word(b + 6, true) : (size_t)word(b + 6, false) << 16 | word(b + 4, false);
+    if (at > n - 2) return 1;
+    unsigned count = word(b + at, motorola);
+    for (at += 2; count && n - at >= 12; count--, at += 12) {
+        if (word(b + at, motorola) != 0x0112) continue;
+        unsigned v = word(b + at + 8, motorola);
+        return v >= 1 && v <= 8 ? (int)v : 1;
+    }
+    return 1;
+}
+
+/* Of a JPEG; other formats lie as they are. */
+static int orientation(const unsigned char *b, size_t n) {
+    if (n < 4 || b[0] != 0xff || b[1] != 0xd8) return 1;
+    for (size_t at = 2; n - at >= 4 && b[at] == 0xff && b[at + 1] != 0xda;) {
+        size_t length = (size_t)word(b + at + 2, true);
+        if (length < 2 || length > n - at - 2) break;
+        if (b[at + 1] == 0xe1 && length >= 16 && !memcmp(b + at + 4, "Exif\0\0", 6)) return tiff_orientation(b + at + 10, length - 8);
+        at += 2 + length;
+    }
+    return 1;
+}
+
+/* Pixels turned upright: source (h, w) to (oh, ow), where 5…8 swap the sides. */
+static void turn(const unsigned char *in, int64_t h, int64_t w, int64_t channels, int how, unsigned char *out) {
+    int64_t oh = how >= 5 ? w : h, ow = how >= 5 ? h : w;
+    for (int64_t y = 0; y < oh; y++)
+        for (int64_t x = 0; x < ow; x++) {
+            int64_t a = how >= 5 ? x : y, b = how >= 5 ? y : x;             /* row and column of the source before mirroring */
+            bool flip_row = how == 3 || how == 4 || how == 6 || how == 7, flip_column = how == 2 || how == 3 || how == 7 || how == 8;
+            if (flip_row) a = h - 1 - a;
+            if (flip_column) b = w - 1 - b;
+            memcpy(out + (y * ow + x) * channels, in + (a * w + b) * channels, (size_t)channels);
+        }
+}
+
+static weft_tensor *to_tensor(weft_ctx *c, const unsigned char *pixels, int64_t h, int64_t w, int64_t channels, int how) {
+    if (how == 1) return weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(h, w, channels), pixels);
+    size_t bytes = (size_t)(h * w * channels);
+    unsigned char *turned = malloc(bytes);
+    if (!turned) {
+        weft_fail(c, WEFT_E_MEMORY, "picture: out of memory");
+        return NULL;
+    }
+    turn(pixels, h, w, channels, how, turned);
+    weft_tensor *t = how >= 5 ? weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(w, h, channels), turned) : weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(h, w, channels), turned);
+    free(turned);
+    return t;
+}
+
+weft_tensor *weft_picture_load(weft_ctx *c, const char *path) {
+    size_t size;
+    int w, h, channels;
+    char *bytes = weft_file_read(c, path, FILE_LIMIT, &size);
+    if (!bytes) return NULL;
+    const unsigned char *b = (const unsigned char *)bytes;
+    weft_tensor *t = NULL;
+    if (!stbi_info_from_memory(b, (int)size, &w, &h, &channels))
+        weft_fail(c, WEFT_E_FORMAT, "%s: not a PNG, JPEG or BMP picture that can be read (%s)", path, stbi_failure_reason());
+    else if (w < 1 || h < 1 || w > WEFT_PICTURE_SIDE || h > WEFT_PICTURE_SIDE || (int64_t)w * h > pixel_limit)
+        weft_fail(c, WEFT_E_FORMAT, "%s: a picture of %d × %d pixels; up to %d a side and %lld in all are read", path, w, h, WEFT_PICTURE_SIDE, (long long)pixel_limit);
+    else {
+        unsigned char *pixels = stbi_load_from_memory(b, (int)size, &w, &h, &channels, 0);
+        if (pixels) t = to_tensor(c, pixels, h, w, channels, orientation(b, size));
+        else weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (%s)", path, stbi_failure_reason());
+        stbi_image_free(pixels);
+    }
+    free(bytes);
+    return t;
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------------------------------------- */
+
+static void big(unsigned char *p, uint32_t v) {
+    for (int i = 0; i < 4; i++) p[i] = (unsigned char)(v >> (24 - 8 * i));
+}
+
+static bool write_chunk(weft_ctx *c, weft_file_out *f, const char *type, const unsigned char *data, size_t n) {
+    unsigned char head[8], tail[4];
+    big(head, (uint32_t)n);
+    memcpy(head + 4, type, 4);
+    big(tail, (uint32_t)crc32(crc32(0, head + 4, 4), data, (uInt)n));
+    return weft_file_write(c, f, head, 8) && weft_file_write(c, f, data, n) && weft_file_write(c, f, tail, 4);
+}
+
+static bool write_text(weft_ctx *c, weft_file_out *f, const char *key, const char *text) {
+    size_t k = strlen(key) + 1, n = strlen(text), skip = 0;
+    bool ascii = true;
+    for (size_t i = 0; i < n; i++) ascii = ascii && (unsigned char)text[i] < 128;
+    if (!ascii) skip = 4;       /* not packed, no method, no language, no translated key */
+    unsigned char *data = n < (size_t)1 << 30 ? calloc(1, k + skip + n + 1) : NULL;
+    if (!data) {
+        weft_fail(c, WEFT_E_MEMORY, "picture: out of memory");
+        return false;
+    }
+    memcpy(data, key, k);
+    memcpy(data + k + skip, text, n);
+    bool whole = write_chunk(c, f, ascii ? "tEXt" : "iTXt", data, k + skip + n);
+    free(data);
+    return whole;
+}
+
+weft_status weft_picture_save(weft_ctx *c, const char *path, weft_tensor *pixels, const char *const *texts) {
+    enum { HEAD = 8 + 25 };     /* signature and IHDR */
+    if (!weft_ok(c)) return weft_error(c);
+    int64_t h = weft_dim(pixels, 0), w = weft_dim(pixels, 1), channels = weft_dim(pixels, 2);
+    if (weft_rank(pixels) != 3 || weft_type(pixels) != WEFT_U8 || channels < 1 || channels > 4 || h < 1 || w < 1 || h > 65535 || w > 65535)
+        return weft_fail(c, WEFT_E_SHAPE, "%s: a picture to be saved is (height, width, 1 to 4) u8", path);
+    size_t bytes = (size_t)(h * w * channels);
+    int length = 0;
+    unsigned char *plain = malloc(bytes), *png = NULL;
+    weft_file_out f = { 0 };
+    if (!plain) weft_fail(c, WEFT_E_MEMORY, "%s: out of memory", path);
+    else if (!weft_read(c, pixels, plain, bytes)) {
+        png = stbi_write_png_to_mem(plain, (int)(w * channels), (int)w, (int)h, (int)channels, &length);
+        if (!png) weft_fail(c, WEFT_E_MEMORY, "%s: out of memory", path);
+    }
+    bool whole = png && weft_file_create(c, &f, path) && weft_file_write(c, &f, png, HEAD);
+    for (; whole && texts && *texts; texts += 2) whole = write_text(c, &f, texts[0], texts[1]);
+    whole = whole && weft_file_write(c, &f, png + HEAD, (size_t)length - HEAD) && weft_file_commit(c, &f);
+    weft_file_discard(&f);
+    free(plain);
+    free(png);
+    return weft_error(c);
+}
