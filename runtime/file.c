@@ -1,5 +1,5 @@
-/* Whole files in and out. Writing goes to a temporary name in the same folder, is synced, then renamed: a reader sees the old file or
- * the new one, and a full disk leaves nothing behind. */
+/* Whole files in and out. Writing goes to a temporary name in the same folder, is synced, then renamed: a reader
+ * sees the old file or the new one, and a full disk leaves nothing behind. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>

@@ -4,9 +4,11 @@
 
 #include "runtime/weft.h"
 
-/* Opens a regular file for reading; −1 with the error set (missing, a folder, a device, no permission). *size: its length. */
+/* Opens a regular file for reading; −1 with the error set (missing, a folder, a device, no permission). *size: its
+ * length. */
 int weft_file_open(weft_ctx *c, const char *path, size_t *size);
-/* The whole file with a 0 behind it, for weft_text_free(); NULL with the error set, also where it has more than `limit` bytes. */
+/* The whole file with a 0 behind it, for weft_text_free(); NULL with the error set, also where it has more than
+ * `limit` bytes. */
 char *weft_file_read(weft_ctx *c, const char *path, size_t limit, size_t *size);
 
 /* A file being written under a temporary name in the folder where it will stand. */

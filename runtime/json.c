@@ -1,7 +1,7 @@
 /* Builds the cJSON tree from text (the lexical part is json_text.c), and the typed look-ups with their messages.
  *
- * cJSON keeps numbers as doubles only. A whole number of more than 15 digits keeps its text in `valuestring`, which cJSON leaves
- * unused for numbers, copies with the node and frees with it.
+ * cJSON keeps numbers as doubles only. A whole number of more than 15 digits keeps its text in `valuestring`, which
+ * cJSON leaves unused for numbers, copies with the node and frees with it.
  */
 #include <errno.h>
 #include <locale.h>
@@ -73,7 +73,8 @@ static cJSON *parse_word(struct parser *p) {
         size_t n = strlen(words[i]);
         if (p->t.size - p->t.pos < n || memcmp(p->t.text + p->t.pos, words[i], n)) continue;
         p->t.pos += n;
-        cJSON *node = i == 2 ? cJSON_CreateNull() : i < 2 ? cJSON_CreateBool(i == 0) : cJSON_CreateNumber(i == 3 ? NAN : i == 4 ? INFINITY : -INFINITY);
+        static const double number[] = { NAN, INFINITY, -INFINITY };
+        cJSON *node = i > 2 ? cJSON_CreateNumber(number[i - 3]) : i == 2 ? cJSON_CreateNull() : cJSON_CreateBool(i == 0);
         return node ? node : fault(p, NO_MEMORY);
     }
     return fault(p, "expected a value");
@@ -156,7 +157,8 @@ static cJSON *parse_value(struct parser *p, int depth) {
     int ch = weft_json_peek(&p->t);
     if (++p->values > WEFT_JSON_VALUES) return fault(p, "too many values");
     if (ch == '{' || ch == '[') return parse_container(p, ch == '{', depth);
-    if ((ch >= '0' && ch <= '9') || (ch == '-' && !(p->t.pos + 1 < p->t.size && p->t.text[p->t.pos + 1] == 'I'))) return parse_number(p);
+    if ((ch >= '0' && ch <= '9') || (ch == '-' && !(p->t.pos + 1 < p->t.size && p->t.text[p->t.pos + 1] == 'I')))
+        return parse_number(p);
     if (ch != '"') return parse_word(p);
     char *s = parse_string(p);
     if (!s) return NULL;
@@ -181,7 +183,8 @@ static void report(weft_ctx *c, const char *file, const weft_json_text *t) {
     unsigned char ch = t->pos < t->size ? (unsigned char)t->text[t->pos] : 0;
     if (t->pos < t->size) snprintf(found, sizeof found, ch > ' ' && ch < 0x7f ? "'%c'" : "byte 0x%02x", ch);
     bool expected = !strncmp(t->fault, "expected", 8);
-    weft_fail(c, WEFT_E_FORMAT, "%s:%zu:%zu: %s%s%s", file, line, column, t->fault, expected ? ", found " : "", expected ? found : "");
+    weft_fail(c, WEFT_E_FORMAT, "%s:%zu:%zu: %s%s%s", file, line, column, t->fault, expected ? ", found " : "",
+        expected ? found : "");
 }
 
 cJSON *weft_json_parse(weft_ctx *c, const char *file, const char *text, size_t size, int flags) {
@@ -267,11 +270,14 @@ const cJSON *weft_json_need(const weft_json *j, const char *key) {
 
 /* What stands there, for a message: a number as itself, other values by kind. */
 static void wrong(const weft_json *j, const char *key, const char *expected, const cJSON *value) {
-    if (cJSON_IsNumber(value)) weft_fail(j->ctx, WEFT_E_FORMAT, "%s: %s: expected %s, found %.17g", j->file, key, expected, value->valuedouble);
-    else weft_fail(j->ctx, WEFT_E_FORMAT, "%s: %s: expected %s, found %s", j->file, key, expected, weft_json_kind(value));
+    char number[32];
+    if (cJSON_IsNumber(value)) snprintf(number, sizeof number, "%.17g", value->valuedouble);
+    weft_fail(j->ctx, WEFT_E_FORMAT, "%s: %s: expected %s, found %s", j->file, key, expected,
+        cJSON_IsNumber(value) ? number : weft_json_kind(value));
 }
 
-static void wrong_int(const weft_json *j, const char *key, const char *expected, int64_t low, int64_t high, const cJSON *value) {
+static void wrong_int(
+    const weft_json *j, const char *key, const char *expected, int64_t low, int64_t high, const cJSON *value) {
     char text[120];
     snprintf(text, sizeof text, "%s from %lld to %lld", expected, (long long)low, (long long)high);
     wrong(j, key, text, value);
@@ -329,6 +335,7 @@ int weft_json_ints(const weft_json *j, const char *key, int64_t low, int64_t hig
         out[n++] = i;
     }
     if (cJSON_IsArray(value) && !item && n) return n;
-    wrong_int(j, key, cJSON_IsArray(value) ? "a list of whole numbers" : "a whole number or a list of them,", low, high, item ? item : value);
+    wrong_int(j, key, cJSON_IsArray(value) ? "a list of whole numbers" : "a whole number or a list of them,", low, high,
+        item ? item : value);
     return 0;
 }

@@ -1,7 +1,8 @@
 /* JSON files as a cJSON tree, read strictly: what a fault message says is "file:line:column: what is wrong".
  *
- * Stricter than cJSON's own reader: RFC 8259 to the letter, UTF-8 checked, no key twice in an object, bounded depth, nothing behind
- * the value. Numbers are doubles; a whole number that a double may not hold keeps its digits (weft_json_u64, weft_json_i64).
+ * Stricter than cJSON's own reader: RFC 8259 to the letter, UTF-8 checked, no key twice in an object, bounded depth,
+ * nothing behind the value. Numbers are doubles; a whole number that a double may not hold keeps its digits
+ * (weft_json_u64, weft_json_i64).
  */
 #ifndef WEFT_JSON_H
 #define WEFT_JSON_H
@@ -35,13 +36,14 @@ typedef struct weft_json {
     const cJSON *object;
 } weft_json;
 
-/* Each returns the field's value, or `fallback` where it is absent or null. A field of another kind or out of range sets the error,
- * "FILE: KEY: expected …, found …", and gives the fallback. */
+/* Each returns the field's value, or `fallback` where it is absent or null. A field of another kind or out of range
+ * sets the error, "FILE: KEY: expected …, found …", and gives the fallback. */
 int64_t weft_json_int(const weft_json *j, const char *key, int64_t low, int64_t high, int64_t fallback);
 double weft_json_double(const weft_json *j, const char *key, double fallback);
 bool weft_json_bool(const weft_json *j, const char *key, bool fallback);
 const char *weft_json_text_of(const weft_json *j, const char *key, const char *fallback);
-/* A list of 1 to `room` whole numbers, or a single one as a list of one, to out. Returns how many; 0 where absent or wrong. */
+/* A list of 1 to `room` whole numbers, or a single one as a list of one, to out. Returns how many; 0 where absent or
+ * wrong. */
 int weft_json_ints(const weft_json *j, const char *key, int64_t low, int64_t high, int64_t *out, int room);
 /* The field, or NULL where it is absent or null. */
 const cJSON *weft_json_field(const weft_json *j, const char *key);

@@ -29,13 +29,14 @@ size_t weft_json_string_room(const weft_json_text *t) {
     return (i < t->size ? i : t->size) - t->pos - 1;
 }
 
-/* Bytes of the UTF-8 character at p, with `left` bytes there; 0 where it is none (overlong forms, surrogates and numbers past
- * U+10FFFF are none). The Unicode Standard, table 3-7. */
+/* Bytes of the UTF-8 character at p, with `left` bytes there; 0 where it is none (overlong forms, surrogates and
+ * numbers past U+10FFFF are none). The Unicode Standard, table 3-7. */
 static size_t utf8_length(const unsigned char *p, size_t left) {
     if (p[0] < 0x80) return 1;
     size_t n = p[0] >= 0xc2 && p[0] <= 0xdf ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : p[0] >= 0xf0 && p[0] <= 0xf4 ? 4 : 0;
     if (!n || left < n) return 0;
-    unsigned char low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80, high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
+    unsigned char low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
+    unsigned char high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
     if (p[1] < low || p[1] > high) return 0;
     for (size_t i = 2; i < n; i++)
         if ((p[i] & 0xc0) != 0x80) return 0;
@@ -70,9 +71,10 @@ static int32_t hex4(const weft_json_text *t, size_t pos) {
     if (t->size - pos < 4) return -1;
     for (size_t i = pos; i < pos + 4; i++) {
         char ch = t->text[i];
-        int digit = ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1;
-        if (digit < 0) return -1;
-        u = u << 4 | digit;
+        static const char hex[] = "0123456789abcdefABCDEF";
+        const char *at = ch ? strchr(hex, ch) : NULL;
+        if (!at) return -1;
+        u = u << 4 | (int32_t)(at - hex < 16 ? at - hex : at - hex - 6);
     }
     return u;
 }
@@ -84,7 +86,8 @@ static uint32_t unicode_escape(weft_json_text *t) {
     if (u == 0) return weft_json_fault(t, "\\u0000 in a string");
     t->pos += 4;
     if (u < 0xd800 || u > 0xdfff) return (uint32_t)u;
-    int32_t second = u < 0xdc00 && t->size - t->pos >= 6 && t->text[t->pos] == '\\' && t->text[t->pos + 1] == 'u' ? hex4(t, t->pos + 2) : -1;
+    bool pair = u < 0xdc00 && t->size - t->pos >= 6 && t->text[t->pos] == '\\' && t->text[t->pos + 1] == 'u';
+    int32_t second = pair ? hex4(t, t->pos + 2) : -1;
     if (second < 0xdc00 || second > 0xdfff) return weft_json_fault(t, "half of a surrogate pair");
     t->pos += 6;
     return 0x10000u + ((uint32_t)(u - 0xd800) << 10) + (uint32_t)(second - 0xdc00);

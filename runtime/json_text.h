@@ -1,4 +1,5 @@
-/* JSON as text (RFC 8259): strings, numbers, white space. For the tree (json.h) and for safetensors headers, which are too long for one. */
+/* JSON as text (RFC 8259): strings, numbers, white space. For the tree (json.h) and for safetensors headers, which
+ * are too long for one. */
 #ifndef WEFT_JSON_TEXT_H
 #define WEFT_JSON_TEXT_H
 
@@ -20,8 +21,8 @@ bool weft_json_fault(weft_json_text *t, const char *fault);
 
 /* At an opening quote: an upper bound of the decoded string's bytes, without the closing 0. */
 size_t weft_json_string_room(const weft_json_text *t);
-/* At an opening quote: takes the string, decoded, to out with a 0 behind. False with a fault: not closed, control characters, bad escapes,
- * \u0000, half a surrogate pair, bytes that are not UTF-8. */
+/* At an opening quote: takes the string, decoded, to out with a 0 behind. False with a fault: not closed, control
+ * characters, bad escapes, \u0000, half a surrogate pair, bytes that are not UTF-8. */
 bool weft_json_string(weft_json_text *t, char *out, size_t *length);
 
 /* Whether a string is UTF-8 throughout. */

@@ -1,5 +1,6 @@
-/* Layers: the parameters "weight" and "bias" below a place, applied. Weights keep the type of the file; bias, gamma and beta are
- * converted to the type of x. New weights are drawn as PyTorch's layers draw them: uniform ±1/√fan_in, norms 1 and 0.
+/* Layers: the parameters "weight" and "bias" below a place, applied. Weights keep the type of the file; bias, gamma
+ * and beta are converted to the type of x. New weights are drawn as PyTorch's layers draw them: uniform ±1/√fan_in,
+ * norms 1 and 0.
  */
 #include "runtime/params_internal.h"
 
@@ -7,11 +8,13 @@
 
 static weft_init fan_in(int64_t n) { return (weft_init){ .kind = WEFT_INIT_FAN_IN, .fan_in = (double)n }; }
 
-static weft_tensor *constant(weft_ctx *c, weft_params p, const char *name, weft_init_kind kind, int64_t n, weft_dtype type) {
+static weft_tensor *constant(
+    weft_ctx *c, weft_params p, const char *name, weft_init_kind kind, int64_t n, weft_dtype type) {
     return param_vector(c, p, name, (weft_init){ .kind = kind }, n, type);
 }
 
-weft_tensor *weft_nn_linear_act(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias, weft_activation act, weft_tensor *residual) {
+weft_tensor *weft_nn_linear_act(
+    weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias, weft_activation act, weft_tensor *residual) {
     if (!x) return NULL;
     int64_t in = weft_dim(x, -1);
     weft_tensor *w = weft_param(c, p, "weight", fan_in(in), WEFT_SHAPE(out, in));
@@ -23,7 +26,8 @@ weft_tensor *weft_nn_linear(weft_ctx *c, weft_params p, weft_tensor *x, int64_t 
     return weft_nn_linear_act(c, p, x, out, bias, WEFT_ACT_NONE, NULL);
 }
 
-weft_tensor *weft_nn_conv2d_add(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int k, weft_conv how, weft_tensor *row, weft_tensor *residual) {
+weft_tensor *weft_nn_conv2d_add(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int k, weft_conv how,
+    weft_tensor *row, weft_tensor *residual) {
     if (!x) return NULL;
     int64_t in = weft_dim(x, -1);
     weft_tensor *w = weft_param(c, p, "weight", fan_in(in * k * k), WEFT_SHAPE(out, in, k, k));
@@ -35,7 +39,8 @@ weft_tensor *weft_nn_conv2d(weft_ctx *c, weft_params p, weft_tensor *x, int64_t 
     return weft_nn_conv2d_add(c, p, x, out, k, how, NULL, NULL);
 }
 
-weft_tensor *weft_nn_group_norm(weft_ctx *c, weft_params p, weft_tensor *x, int groups, double eps, weft_activation act) {
+weft_tensor *weft_nn_group_norm(
+    weft_ctx *c, weft_params p, weft_tensor *x, int groups, double eps, weft_activation act) {
     if (!x) return NULL;
     weft_tensor *gamma = constant(c, p, "weight", WEFT_INIT_ONES, weft_dim(x, -1), weft_type(x));
     weft_tensor *beta = constant(c, p, "bias", WEFT_INIT_ZEROS, weft_dim(x, -1), weft_type(x));
@@ -49,8 +54,10 @@ weft_tensor *weft_nn_layer_norm(weft_ctx *c, weft_params p, weft_tensor *x, doub
     return weft_ok(c) ? weft_layer_norm(c, x, eps, gamma, beta) : NULL;
 }
 
-weft_tensor *weft_nn_embedding(weft_ctx *c, weft_params p, weft_tensor *ids, int64_t rows, int64_t width, weft_dtype type) {
+weft_tensor *weft_nn_embedding(
+    weft_ctx *c, weft_params p, weft_tensor *ids, int64_t rows, int64_t width, weft_dtype type) {
     if (!ids) return NULL;
-    weft_tensor *table = weft_param(c, p, "weight", (weft_init){ .kind = WEFT_INIT_NORMAL, .std = EMBEDDING_STD }, WEFT_SHAPE(rows, width));
+    weft_tensor *table = weft_param(
+        c, p, "weight", (weft_init){ .kind = WEFT_INIT_NORMAL, .std = EMBEDDING_STD }, WEFT_SHAPE(rows, width));
     return weft_ok(c) ? weft_embedding(c, ids, table, type) : NULL;
 }

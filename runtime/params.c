@@ -2,10 +2,13 @@
 #include <string.h>
 #include "runtime/params_internal.h"
 
-static bool is_real(weft_dtype type) { return type == WEFT_F32 || type == WEFT_F16 || type == WEFT_BF16 || type == WEFT_F64; }
+static bool is_real(weft_dtype type) {
+    return type == WEFT_F32 || type == WEFT_F16 || type == WEFT_BF16 || type == WEFT_F64;
+}
 
 /* A fault of a parameter: noted in a check, which goes on with a tensor that fits; otherwise the error. */
-static weft_tensor *fault(weft_ctx *c, weft_tree *t, uint32_t node, enum param_fault kind, const char *details, int rank, const int64_t *shape) {
+static weft_tensor *fault(weft_ctx *c, weft_tree *t, uint32_t node, enum param_fault kind, const char *details,
+    int rank, const int64_t *shape) {
     static const weft_status status[PARAM_FAULTS] = { WEFT_E_PARAMS, WEFT_E_PARAMS, WEFT_E_TYPE, WEFT_E_PARAMS };
     char path[PARAM_ROOM], file[256] = "";
     if (t->report) {
@@ -15,7 +18,8 @@ static weft_tensor *fault(weft_ctx *c, weft_tree *t, uint32_t node, enum param_f
     const struct param_pin *pin = t->nodes[node].pin;
     if (pin) snprintf(file, sizeof file, " (%.200s)", weft_st_path(pin->file));
     weft_params p = { t, node };
-    weft_fail(c, status[kind], "parameter %s%s%s%s", weft_params_name(p, path, sizeof path), kind == PARAM_MISSING ? " is missing" : "", details, file);
+    weft_fail(c, status[kind], "parameter %s%s%s%s", weft_params_name(p, path, sizeof path),
+        kind == PARAM_MISSING ? " is missing" : "", details, file);
     return NULL;
 }
 
@@ -29,7 +33,8 @@ static weft_tensor *make(weft_ctx *c, weft_tree *t, uint32_t node, weft_init ini
     int depth = c->shape_only;
     c->shape_only = 0;
     weft_scope s = weft_scope_begin(c, (weft_params){ t, node });
-    weft_tensor *tensor = param_fill(c, t->make_type, t->make_seed, param_path(t, node, path, sizeof path), init, rank, shape);
+    weft_tensor *tensor =
+        param_fill(c, t->make_type, t->make_seed, param_path(t, node, path, sizeof path), init, rank, shape);
     if (tensor) param_put(t, node, tensor, NULL);
     weft_scope_end(c, s, NULL);
     c->shape_only = depth;
@@ -70,7 +75,8 @@ static bool reshape(weft_ctx *c, weft_tree *t, uint32_t node, int rank, const in
 }
 
 /* Returns the node, and where that is of use its tensor. */
-static weft_tensor *get(weft_ctx *c, weft_params p, const char *name, weft_init init, int rank, const int64_t *shape, uint32_t *at) {
+static weft_tensor *get(
+    weft_ctx *c, weft_params p, const char *name, weft_init init, int rank, const int64_t *shape, uint32_t *at) {
     char details[2 * WEFT_TEXT + 64], has[WEFT_TEXT], wants[WEFT_TEXT];
     if (!weft_ok(c)) return NULL;
     if (!p.tree) {
@@ -87,7 +93,8 @@ static weft_tensor *get(weft_ctx *c, weft_params p, const char *name, weft_init 
     t->nodes[node].asked = true;
     const char *foreign = t->nodes[node].pin ? t->nodes[node].pin->entry->foreign : NULL;
     if (foreign || !is_real(weft_type(tensor))) {
-        snprintf(details, sizeof details, " is of type %s, expected f32, f16 or bf16", foreign ? foreign : weft_dtype_name(weft_type(tensor)));
+        snprintf(details, sizeof details, " is of type %s, expected f32, f16 or bf16",
+            foreign ? foreign : weft_dtype_name(weft_type(tensor)));
         return fault(c, t, node, PARAM_UNTYPED, details, rank, shape);
     }
     if (same_shape(tensor, rank, shape)) return tensor;

@@ -1,11 +1,11 @@
 /* Parameters: a tree of named tensors, and the layers that use them.
  *
- * A model is a function of (context, parameters, inputs). weft_params is a place in a tree; names are the diffusers names, so
- * weft_sub(weft_sub(p, "down_blocks"), "0") is what the file calls "down_blocks.0". A tree is filled from files, or makes its
- * weights from a seed the first time that a model function, run shape-only, asks for them.
+ * A model is a function of (context, parameters, inputs). weft_params is a place in a tree; names are the diffusers
+ * names, so weft_sub(weft_sub(p, "down_blocks"), "0") is what the file calls "down_blocks.0". A tree is filled from
+ * files, or makes its weights from a seed the first time that a model function, run shape-only, asks for them.
  *
- * A weight is packed for the back end when it is first used, once, in the type the file has; the mapping's pages
- * are then let go. Small vectors (bias, gamma, beta) are converted to the activations' type once.
+ * A weight is packed for the back end when it is first used, once, in the type the file has; the mapping's pages are
+ * then let go. Small vectors (bias, gamma, beta) are converted to the activations' type once.
  */
 #ifndef WEFT_PARAMS_H
 #define WEFT_PARAMS_H
@@ -19,25 +19,30 @@
 weft_tree *weft_tree_new(weft_ctx *c, const char *name);
 void weft_tree_free(weft_tree *t);      /* takes NULL */
 
-/* Maps a file's name of a tensor to the tree's: writes it to out (of size bytes) and returns true, or false to leave it out. */
+/* Maps a file's name of a tensor to the tree's: writes it to out (of size bytes) and returns true, or false to leave
+ * it out. */
 typedef bool weft_rename_fn(void *user, const weft_st_entry *entry, char *out, size_t size);
 /* Adds a file's tensors; rename NULL: names as they are. A name that is there already is an error. */
-weft_status weft_tree_add_file(weft_ctx *c, weft_tree *t, const char *path, weft_rename_fn *rename, void *user) WEFT_MUST_CHECK;
-/* Adds `folder/stem.safetensors`, or the shards that `folder/stem.safetensors.index.json` names. Says all the names it looked for. */
+weft_status weft_tree_add_file(
+    weft_ctx *c, weft_tree *t, const char *path, weft_rename_fn *rename, void *user) WEFT_MUST_CHECK;
+/* Adds `folder/stem.safetensors`, or the shards that `folder/stem.safetensors.index.json` names. Says all the names
+ * it looked for. */
 weft_status weft_tree_add_folder(weft_ctx *c, weft_tree *t, const char *folder, const char *stem) WEFT_MUST_CHECK;
 /* Adds a tensor under a dotted name; the tree holds a reference. */
 weft_status weft_tree_add(weft_ctx *c, weft_tree *t, const char *name, weft_tensor *tensor) WEFT_MUST_CHECK;
 
-/* From now on the tree makes what it is asked for and does not have, of `type`, from a seed: a value depends on seed and
- * name alone. */
+/* From now on the tree makes what it is asked for and does not have, of `type`, from a seed: a value depends on seed
+ * and name alone. */
 void weft_tree_make(weft_tree *t, weft_dtype type, uint64_t seed);
 
-/* Runs `walk` (a model function on inputs of some shape) shape-only over the tree and reports by one error all that is missing,
- * misshapen or of a type that no kernel takes, and, where `all_used`, what nothing asked for. In a making tree, makes it all. */
+/* Runs `walk` (a model function on inputs of some shape) shape-only over the tree and reports by one error all that
+ * is missing, misshapen or of a type that no kernel takes, and, where `all_used`, what nothing asked for. In a
+ * making tree, makes it all. */
 typedef void weft_walk_fn(weft_ctx *c, weft_params root, void *user);
 weft_status weft_tree_check(weft_ctx *c, weft_tree *t, weft_walk_fn *walk, void *user, bool all_used) WEFT_MUST_CHECK;
 
-/* Once packed, a weight's plain form is dropped (weft_tree_plain() unpacks it again): for sampling. On for trees of files. */
+/* Once packed, a weight's plain form is dropped (weft_tree_plain() unpacks it again): for sampling. On for trees of
+ * files. */
 void weft_tree_set_frozen(weft_tree *t, bool frozen);
 /* The i-th tensor in plain form with its full name, in the order of names: for saving. NULL past the end. */
 weft_tensor *weft_tree_plain(weft_ctx *c, weft_tree *t, int64_t i, const char **name);
@@ -62,19 +67,23 @@ typedef enum weft_init_kind {
 } weft_init_kind;
 typedef struct weft_init { weft_init_kind kind; double fan_in, std; } weft_init;
 
-/* The parameter `name` below p, of this shape; (n, k, 1, 1) in the tree passes for (n, k), and the other way. Missing, misshapen or of a
- * type that is no float: noted in a check, an error otherwise. The tree owns it. */
+/* The parameter `name` below p, of this shape; (n, k, 1, 1) in the tree passes for (n, k), and the other way.
+ * Missing, misshapen or of a type that is no float: noted in a check, an error otherwise. The tree owns it. */
 weft_tensor *weft_param(weft_ctx *c, weft_params p, const char *name, weft_init init, int rank, const int64_t *shape);
 
 /* ---- layers: the parameters "weight" and "bias" below p, applied -------------------------------------------- */
 
 weft_tensor *weft_nn_linear(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias);
 /* The same, with what is fused behind it. */
-weft_tensor *weft_nn_linear_act(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias, weft_activation act, weft_tensor *residual);
+weft_tensor *weft_nn_linear_act(
+    weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias, weft_activation act, weft_tensor *residual);
 weft_tensor *weft_nn_conv2d(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int k, weft_conv how);
-weft_tensor *weft_nn_conv2d_add(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int k, weft_conv how, weft_tensor *row, weft_tensor *residual);
-weft_tensor *weft_nn_group_norm(weft_ctx *c, weft_params p, weft_tensor *x, int groups, double eps, weft_activation act);
+weft_tensor *weft_nn_conv2d_add(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int k, weft_conv how,
+    weft_tensor *row, weft_tensor *residual);
+weft_tensor *weft_nn_group_norm(
+    weft_ctx *c, weft_params p, weft_tensor *x, int groups, double eps, weft_activation act);
 weft_tensor *weft_nn_layer_norm(weft_ctx *c, weft_params p, weft_tensor *x, double eps);
-weft_tensor *weft_nn_embedding(weft_ctx *c, weft_params p, weft_tensor *ids, int64_t rows, int64_t width, weft_dtype type);
+weft_tensor *weft_nn_embedding(
+    weft_ctx *c, weft_params p, weft_tensor *ids, int64_t rows, int64_t width, weft_dtype type);
 
 #endif

@@ -1,4 +1,5 @@
-/* Checking a tree against a model: the model function runs shape-only, and what it asks for in vain is gathered into one message. */
+/* Checking a tree against a model: the model function runs shape-only, and what it asks for in vain is gathered into
+ * one message. */
 #include <string.h>
 #include "runtime/params_internal.h"
 
@@ -32,7 +33,8 @@ static size_t describe(const struct findings *f, const char *what, char *out, si
         if (used + strlen(name) + sizeof more > most) break;
         used += (size_t)snprintf(out + used, most - used, "%s%s", shown ? ", " : "", name);
     }
-    if (shown < f->count) used += (size_t)snprintf(out + used, most - used, "%s… and %d more", shown ? ", " : "", f->count - shown);
+    if (shown < f->count)
+        used += (size_t)snprintf(out + used, most - used, "%s… and %d more", shown ? ", " : "", f->count - shown);
     return used;
 }
 

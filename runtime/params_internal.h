@@ -70,7 +70,8 @@ void param_mark(weft_tree *t, uint32_t node);
 bool param_list(weft_tree *t);
 
 /* A tensor of this shape whose values depend on seed and name alone, in the innermost scope. */
-weft_tensor *param_fill(weft_ctx *c, weft_dtype type, uint64_t seed, const char *name, weft_init init, int rank, const int64_t *shape);
+weft_tensor *param_fill(
+    weft_ctx *c, weft_dtype type, uint64_t seed, const char *name, weft_init init, int rank, const int64_t *shape);
 
 enum param_fault { PARAM_MISSING, PARAM_MISSHAPEN, PARAM_UNTYPED, PARAM_UNUSED, PARAM_FAULTS };
 /* Notes a fault of the place in the running check. */

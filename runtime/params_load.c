@@ -1,4 +1,5 @@
-/* Filling a tree from files: one, or the shards that an index names (huggingface_hub's layout: {"weight_map": {"name": "file", …}}). */
+/* Filling a tree from files: one, or the shards that an index names (huggingface_hub's layout: {"weight_map":
+ * {"name": "file", …}}). */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -54,7 +55,9 @@ static const char **shard_names(weft_ctx *c, const char *index, const cJSON *map
     }
     cJSON_ArrayForEach(item, map) {
         if (cJSON_IsString(item)) names[n++] = item->valuestring;
-        else weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: expected names of files, found %s", index, weft_json_kind(item));
+        else
+            weft_fail(
+                c, WEFT_E_FORMAT, "%s: weight_map: expected names of files, found %s", index, weft_json_kind(item));
     }
     qsort(names, (size_t)n, sizeof *names, by_text);
     *count = 0;
@@ -71,7 +74,8 @@ static const char **shard_names(weft_ctx *c, const char *index, const cJSON *map
 static bool add_shard(weft_ctx *c, weft_tree *t, const char *folder, const char *index, const char *shard) {
     char *path = weft_path_join(c, folder, shard);
     if (!path) return false;
-    bool ok = access(path, F_OK) ? shard_fault(c, index, shard, "which is not there") : weft_tree_add_file(c, t, path, NULL, NULL) == WEFT_OK;
+    bool ok = access(path, F_OK) ? shard_fault(c, index, shard, "which is not there")
+                                 : weft_tree_add_file(c, t, path, NULL, NULL) == WEFT_OK;
     weft_text_free(path);
     return ok;
 }
@@ -82,14 +86,16 @@ static void add_shards(weft_ctx *c, weft_tree *t, const char *folder, const char
     const cJSON *item, *map = NULL;
     cJSON *root = weft_json_read(c, index, INDEX_MOST, 0);
     if (root) map = weft_json_need(&(weft_json){ c, index, root }, "weight_map");
-    if (map && !cJSON_IsObject(map)) weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: expected an object, found %s", index, weft_json_kind(map));
+    if (map && !cJSON_IsObject(map))
+        weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: expected an object, found %s", index, weft_json_kind(map));
     if (map && weft_ok(c)) shards = shard_names(c, index, map, &count);
     for (int i = 0; i < count && shards; i++)
         if (!add_shard(c, t, folder, index, shards[i])) break;
     if (shards && weft_ok(c)) {
         cJSON_ArrayForEach(item, map) {
             uint32_t node = param_find(t, 0, item->string);
-            if (!node || !t->nodes[node].tensor) weft_fail(c, WEFT_E_FORMAT, "%s: %.200s is in none of its files", index, item->string);
+            if (!node || !t->nodes[node].tensor)
+                weft_fail(c, WEFT_E_FORMAT, "%s: %.200s is in none of its files", index, item->string);
         }
     }
     weft_host_free(shards);

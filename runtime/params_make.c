@@ -1,6 +1,7 @@
-/* Fresh weights. Element i of the tensor `name` comes from z = splitmix64(key + (⌊i/2⌋ + 1)·0x9E3779B97F4A7C15), its low half for even
- * i and its high half for odd; key = splitmix64(seed + fnv1a64(name)). So a value depends on seed, name and place alone, and any number of
- * threads makes the same bytes. splitmix64: Steele, Lea, Flood 2014. FNV-1a: Fowler, Noll, Vo.
+/* Fresh weights. Element i of the tensor `name` comes from z = splitmix64(key + (⌊i/2⌋ + 1)·0x9E3779B97F4A7C15), its
+ * low half for even i and its high half for odd; key = splitmix64(seed + fnv1a64(name)). So a value depends on seed,
+ * name and place alone, and any number of threads makes the same bytes. splitmix64: Steele, Lea, Flood 2014. FNV-1a:
+ * Fowler, Noll, Vo.
  */
 #include <math.h>
 #include "runtime/params_internal.h"
@@ -56,8 +57,10 @@ static void fill(float *dst, int64_t n, uint64_t key, weft_init init, int thread
     }
 }
 
-weft_tensor *param_fill(weft_ctx *c, weft_dtype type, uint64_t seed, const char *name, weft_init init, int rank, const int64_t *shape) {
-    if (init.kind == WEFT_INIT_ZEROS || init.kind == WEFT_INIT_ONES) return weft_full(c, type, rank, shape, init.kind == WEFT_INIT_ONES);
+weft_tensor *param_fill(
+    weft_ctx *c, weft_dtype type, uint64_t seed, const char *name, weft_init init, int rank, const int64_t *shape) {
+    if (init.kind == WEFT_INIT_ZEROS || init.kind == WEFT_INIT_ONES)
+        return weft_full(c, type, rank, shape, init.kind == WEFT_INIT_ONES);
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     weft_tensor *t = weft_tensor_new(c, WEFT_F32, rank, shape);
     int64_t n = weft_count(t);

@@ -71,7 +71,8 @@ static bool grow_text(weft_tree *t, size_t more) {
 }
 
 static uint32_t add_node(weft_tree *t, uint32_t parent, const char *part, size_t n) {
-    bool ok = (t->node_count < t->node_room || grow_nodes(t)) && (2 * ((size_t)t->node_count + 1) <= t->table_size || grow_table(t)) && grow_text(t, n + 1);
+    bool ok = (t->node_count < t->node_room || grow_nodes(t)) &&
+        (2 * ((size_t)t->node_count + 1) <= t->table_size || grow_table(t)) && grow_text(t, n + 1);
     if (!ok) {
         weft_fail(t->ctx, WEFT_E_MEMORY, "%s: no memory for the names of parameters", t->name);
         return PARAM_NOWHERE;
@@ -181,7 +182,8 @@ bool param_add(weft_tree *t, const char *name, weft_tensor *tensor, struct param
     if (!fault && t->nodes[node].tensor) fault = "is there already";
     if (fault) {
         const struct param_pin *first = node ? t->nodes[node].pin : NULL;
-        weft_fail(t->ctx, WEFT_E_PARAMS, "%s: parameter %s: %s%s%s", from, st_show(name, shown), fault, first ? ", from " : "", first ? weft_st_path(first->file) : "");
+        weft_fail(t->ctx, WEFT_E_PARAMS, "%s: parameter %s: %s%s%s", from, st_show(name, shown), fault,
+            first ? ", from " : "", first ? weft_st_path(first->file) : "");
         return false;
     }
     param_put(t, node, tensor, pin);
@@ -259,7 +261,8 @@ weft_status weft_tree_write(weft_ctx *c, weft_tree *t, const char *path, weft_dt
     for (int64_t i = 0; i < t->count; i++) {
         const struct param_node *node = &t->nodes[t->list[i].node];
         if (node->pin && node->pin->entry->foreign) {
-            weft_fail(c, WEFT_E_TYPE, "%s: %s is %s, which Weft cannot write", path, t->list[i].name, node->pin->entry->foreign);
+            weft_fail(c, WEFT_E_TYPE, "%s: %s is %s, which Weft cannot write", path, t->list[i].name,
+                node->pin->entry->foreign);
             goto out;
         }
         weft_dtype own = weft_type(node->tensor);

@@ -1,8 +1,8 @@
 /* Random generators: the state, raw draws, uniforms, integers, permutations, and all of it as tensors.
  *
- * MT19937 is Matsumoto and Nishimura's, "Mersenne Twister" (ACM TOMACS 8, 1998), seeded by their init_genrand. How draws become numbers
- * is PyTorch's (aten/src/ATen/core/DistributionsHelper.h and native/cpu): an integer range below 2²⁸ takes one 32-bit draw modulo the range,
- * a larger one 64 bits.
+ * MT19937 is Matsumoto and Nishimura's, "Mersenne Twister" (ACM TOMACS 8, 1998), seeded by their init_genrand. How
+ * draws become numbers is PyTorch's (aten/src/ATen/core/DistributionsHelper.h and native/cpu): an integer range
+ * below 2²⁸ takes one 32-bit draw modulo the range, a larger one 64 bits.
  */
 #include <string.h>
 #include "runtime/internal.h"
@@ -175,7 +175,8 @@ bool weft_rng_load(weft_rng *r, const void *state, size_t size) {
     read.next = get32(&p);
     uint32_t has_normal = get32(&p);
     uint64_t normal = get64(&p);
-    if (multiprocessors < 1 || multiprocessors > INT32_MAX || threads_each < 256 || threads_each > INT32_MAX) return false;
+    if (multiprocessors < 1 || multiprocessors > INT32_MAX || threads_each < 256 || threads_each > INT32_MAX)
+        return false;
     if (read.next > RNG_MT_WORDS || has_normal > 1) return false;
     weft_rng_set_grid(&read, (int)multiprocessors, (int)threads_each);
     read.has_normal = has_normal;
@@ -199,7 +200,8 @@ static void fill(weft_rng *r, enum what what, weft_dtype type, void *dst, int64_
 }
 
 /* A device's tensor is filled through memory of the host's. A shape-only run draws nothing. */
-static weft_tensor *make(weft_ctx *c, weft_rng *r, enum what what, weft_dtype type, int rank, const int64_t *shape, int64_t low, int64_t high) {
+static weft_tensor *make(weft_ctx *c, weft_rng *r, enum what what, weft_dtype type, int rank, const int64_t *shape,
+    int64_t low, int64_t high) {
     if (!r) {
         weft_fail(c, WEFT_E_ARGUMENT, "random numbers without a generator");
         return NULL;
@@ -225,7 +227,8 @@ static weft_tensor *make(weft_ctx *c, weft_rng *r, enum what what, weft_dtype ty
 
 static bool real(weft_ctx *c, const char *what, weft_dtype type) {
     if (type == WEFT_F32 || type == WEFT_F64) return true;
-    weft_fail(c, WEFT_E_TYPE, "%s: numbers are drawn as f32 or f64, not %s; cast them afterwards", what, weft_dtype_name(type));
+    weft_fail(c, WEFT_E_TYPE, "%s: numbers are drawn as f32 or f64, not %s; cast them afterwards", what,
+        weft_dtype_name(type));
     return false;
 }
 
@@ -239,7 +242,8 @@ weft_tensor *weft_rand(weft_ctx *c, weft_rng *r, weft_dtype type, int rank, cons
 
 weft_tensor *weft_randint(weft_ctx *c, weft_rng *r, int64_t low, int64_t high, int rank, const int64_t *shape) {
     if (low >= high) {
-        weft_fail(c, WEFT_E_ARGUMENT, "randint: low (%lld) must be less than high (%lld)", (long long)low, (long long)high);
+        weft_fail(
+            c, WEFT_E_ARGUMENT, "randint: low (%lld) must be less than high (%lld)", (long long)low, (long long)high);
         return NULL;
     }
     return make(c, r, RANDINT, WEFT_I64, rank, shape, low, high);
@@ -247,7 +251,9 @@ weft_tensor *weft_randint(weft_ctx *c, weft_rng *r, int64_t low, int64_t high, i
 
 weft_tensor *weft_randperm(weft_ctx *c, weft_rng *r, int64_t n) {
     if (n < 0 || (r && r->kind != WEFT_RNG_CPU)) {
-        weft_fail(c, WEFT_E_ARGUMENT, n < 0 ? "randperm: the length is negative" : "randperm: PyTorch's permutation on a GPU is not imitated; take a cpu generator");
+        weft_fail(c, WEFT_E_ARGUMENT,
+            n < 0 ? "randperm: the length is negative"
+                  : "randperm: PyTorch's permutation on a GPU is not imitated; take a cpu generator");
         return NULL;
     }
     return make(c, r, RANDPERM, WEFT_I64, 1, &n, 0, 0);

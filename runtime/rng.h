@@ -16,7 +16,8 @@ weft_rng *weft_rng_new(weft_ctx *c, weft_rng_kind kind, uint64_t seed);
 void weft_rng_free(weft_rng *r);                    /* takes NULL */
 void weft_rng_seed(weft_rng *r, uint64_t seed);     /* manual_seed: also drops a cached normal and resets the offset */
 
-/* The whole state as bytes, for resuming a run: *size in: room, out: used. false where room is short (size is then what is needed). */
+/* The whole state as bytes, for resuming a run: *size in: room, out: used. false where room is short (size is then
+ * what is needed). */
 bool weft_rng_save(const weft_rng *r, void *state, size_t *size);
 bool weft_rng_load(weft_rng *r, const void *state, size_t size);    /* false for bytes that are no state of this kind */
 
@@ -31,8 +32,8 @@ void weft_rng_rand_f64(weft_rng *r, double *dst, int64_t n);
 void weft_rng_randint(weft_rng *r, int64_t *dst, int64_t n, int64_t low, int64_t high);
 void weft_rng_randperm(weft_rng *r, int64_t *dst, int64_t n);
 
-/* For WEFT_RNG_CUDA: multiprocessors and threads a multiprocessor of the GPU to imitate (from about 200 000 elements on,
- * PyTorch's numbers depend on it). Default: 108 × 2048 (A100). */
+/* For WEFT_RNG_CUDA: multiprocessors and threads a multiprocessor of the GPU to imitate (from about 200 000 elements
+ * on, PyTorch's numbers depend on it). Default: 108 × 2048 (A100). */
 void weft_rng_set_grid(weft_rng *r, int multiprocessors, int threads_each);
 
 /* The same as tensors of f32 or f64 (randn, rand) or i64, in the innermost scope. */

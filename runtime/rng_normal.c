@@ -1,12 +1,15 @@
-/* Normal numbers of torch.Generator("cpu"), by Box and Muller: r = √(−2·ln u₁), θ = 2π·u₂, giving r·cos θ and r·sin θ.
+/* Normal numbers of torch.Generator("cpu"), by Box and Muller: r = √(−2·ln u₁), θ = 2π·u₂, giving r·cos θ and r·sin
+ * θ.
  *
- * For 16 numbers or more the uniforms are drawn first; then, in blocks of 16, the j-th (1 − it is u₁) pairs with the (j+8)-th. A
- * rest is not filled in: the last 16 are drawn anew. Fewer numbers come one at a time in double, the sine kept for the next.
+ * For 16 numbers or more the uniforms are drawn first; then, in blocks of 16, the j-th (1 − it is u₁) pairs with the
+ * (j+8)-th. A rest is not filled in: the last 16 are drawn anew. Fewer numbers come one at a time in double, the
+ * sine kept for the next.
  *
- * In float, PyTorch on x86 (its AVX2 path, which AVX-512 machines take as well) computes ln, sin and cos by the polynomials of
- * Moshier's Cephes library (logf, sinf, cosf), each product that is added to something fused. Here the same is spelled out one number
- * at a time with fmaf(), so it gives the same bits on every machine; what PyTorch's compiler made of the two places where either
- * product could be fused was found by comparison. In double PyTorch calls the C library, and so does this file.
+ * In float, PyTorch on x86 (its AVX2 path, which AVX-512 machines take as well) computes ln, sin and cos by the
+ * polynomials of Moshier's Cephes library (logf, sinf, cosf), each product that is added to something fused. Here
+ * the same is spelled out one number at a time with fmaf(), so it gives the same bits on every machine; what
+ * PyTorch's compiler made of the two places where either product could be fused was found by comparison. In double
+ * PyTorch calls the C library, and so does this file.
  */
 #include <math.h>
 #include <string.h>
@@ -46,7 +49,8 @@ static float cephes_log(float x) {
     return fmaf(e, 0.693359375f, f + y);
 }
 
-/* sin x and cos x for 0 ≤ x < 8192: x less the nearest even multiple j of π/4, π/4 in three parts, then a polynomial for each. */
+/* sin x and cos x for 0 ≤ x < 8192: x less the nearest even multiple j of π/4, π/4 in three parts, then a polynomial
+ * for each. */
 static void cephes_sincos(float x, float *sine, float *cosine) {
     int j = ((int)(x * 1.27323954473516f) + 1) & ~1;
     float k = (float)j;

@@ -1,12 +1,13 @@
-/* Random numbers of torch.Generator("cuda"): Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) as
- * PyTorch lays it out over a grid of threads of 256 a block.
+/* Random numbers of torch.Generator("cuda"): Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1,
+ * 2, 3", SC 2011) as PyTorch lays it out over a grid of threads of 256 a block.
  *
- * Thread t of G draws blocks of four 32-bit numbers: key = seed, counter = (offset/4 + number of the block, t), both 64 bits wide. A
- * block gives `unroll` elements (4, or 2 of 64 bits); component i of a thread's b-th block is element t + G·(unroll·b + i). After a call
- * the offset has grown by 4 for each block of a thread. G is the element count rounded up to 256, or the GPU's full load if that is less.
+ * Thread t of G draws blocks of four 32-bit numbers: key = seed, counter = (offset/4 + number of the block, t), both
+ * 64 bits wide. A block gives `unroll` elements (4, or 2 of 64 bits); component i of a thread's b-th block is
+ * element t + G·(unroll·b + i). After a call the offset has grown by 4 for each block of a thread. G is the element
+ * count rounded up to 256, or the GPU's full load if that is less.
  *
- * Uniforms and integers equal the GPU's to the bit. Normals do not quite: for float the GPU takes sine and cosine from a fast
- * approximation (absolute error up to about 4e-7); here they are exact to rounding.
+ * Uniforms and integers equal the GPU's to the bit. Normals do not quite: for float the GPU takes sine and cosine
+ * from a fast approximation (absolute error up to about 4e-7); here they are exact to rounding.
  */
 #include <math.h>
 #include "runtime/rng_internal.h"
@@ -14,7 +15,8 @@
 #define TWO_PI_2POW_M32 (2.3283064e-10f * 6.2831855f)       /* float product, as cuRAND has it */
 
 static void philox(uint64_t seed, uint64_t counter, uint64_t sequence, uint32_t out[4]) {
-    uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32), c2 = (uint32_t)sequence, c3 = (uint32_t)(sequence >> 32);
+    uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32), c2 = (uint32_t)sequence,
+             c3 = (uint32_t)(sequence >> 32);
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int round = 0; round < 10; round++) {
         uint64_t p0 = (uint64_t)0xd2511f53u * c0, p1 = (uint64_t)0xcd9e8d57u * c2;

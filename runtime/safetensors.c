@@ -87,7 +87,8 @@ const weft_st_entry *weft_st_find(const weft_safetensors *f, const char *name) {
 static int key_order(const void *key, const void *pair) { return strcmp(key, ((const struct st_pair *)pair)->key); }
 
 const char *weft_st_metadata(const weft_safetensors *f, const char *key) {
-    const struct st_pair *found = f->pair_count ? bsearch(key, f->pairs, (size_t)f->pair_count, sizeof *f->pairs, key_order) : NULL;
+    const struct st_pair *found =
+        f->pair_count ? bsearch(key, f->pairs, (size_t)f->pair_count, sizeof *f->pairs, key_order) : NULL;
     return found ? found->value : NULL;
 }
 

@@ -1,7 +1,7 @@
 /* The header of a safetensors file, in one pass over its text:
  *     {"__metadata__": {"key": "value", …}, "name": {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}, …}
- * Offsets count from the header's end. A header may have 100 MB, so there is no tree: strings are decoded into one block, and names
- * and extents are checked by sorting.
+ * Offsets count from the header's end. A header may have 100 MB, so there is no tree: strings are decoded into one
+ * block, and names and extents are checked by sorting.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +23,8 @@ static const struct file_type file_types[] = {
     { "F32", 32, WEFT_F32 }, { "F16", 16, WEFT_F16 }, { "BF16", 16, WEFT_BF16 }, { "F64", 64, WEFT_F64 },
     { "I64", 64, WEFT_I64 }, { "I32", 32, WEFT_I32 }, { "U8", 8, WEFT_U8 },
     { "BOOL", 8, -1 }, { "I8", 8, -1 }, { "I16", 16, -1 }, { "U16", 16, -1 }, { "U32", 32, -1 }, { "U64", 64, -1 },
-    { "F8_E5M2", 8, -1 }, { "F8_E4M3", 8, -1 }, { "F8_E8M0", 8, -1 }, { "F8_E5M2FNUZ", 8, -1 }, { "F8_E4M3FNUZ", 8, -1 },
-    { "F4", 4, -1 }, { "F6_E2M3", 6, -1 }, { "F6_E3M2", 6, -1 }, { "C64", 64, -1 }
+    { "F8_E5M2", 8, -1 }, { "F8_E4M3", 8, -1 }, { "F8_E8M0", 8, -1 }, { "F8_E5M2FNUZ", 8, -1 },
+    { "F8_E4M3FNUZ", 8, -1 }, { "F4", 4, -1 }, { "F6_E2M3", 6, -1 }, { "F6_E3M2", 6, -1 }, { "C64", 64, -1 }
 };
 
 const char *st_show(const char *name, char out[ST_SHOWN]) {
@@ -82,7 +82,8 @@ static bool take_size(struct header *h, int64_t *out) {
     if (!whole) return weft_json_fault(&h->t, "a number that is not whole");
     int64_t v = 0;
     for (size_t i = start; i < start + length; i++)
-        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, h->t.text[i] - '0', &v)) return weft_json_fault(&h->t, "a number of more than 63 bits");
+        if (__builtin_mul_overflow(v, 10, &v) || __builtin_add_overflow(v, h->t.text[i] - '0', &v))
+            return weft_json_fault(&h->t, "a number of more than 63 bits");
     h->t.pos = start + length;
     *out = v;
     return true;
@@ -92,6 +93,8 @@ static bool expect(struct header *h, char byte, const char *fault) {
     return weft_json_take(&h->t, byte) || weft_json_fault(&h->t, fault);
 }
 
+static const char too_long[] = "a list that is too long";
+
 /* Numbers of a list to out. Returns how many there are, at most `room`; −1 with a fault. */
 static int take_list(struct header *h, int64_t *out, int room) {
     int n = 0;
@@ -99,7 +102,7 @@ static int take_list(struct header *h, int64_t *out, int room) {
     if (weft_json_take(&h->t, ']')) return 0;
     do {
         if (n == room) {
-            weft_json_fault(&h->t, "a list that is too long");
+            weft_json_fault(&h->t, too_long);
             return -1;
         }
         if (!take_size(h, out + n)) return -1;
@@ -109,6 +112,7 @@ static int take_list(struct header *h, int64_t *out, int room) {
 }
 
 enum { HAS_TYPE = 1, HAS_SHAPE = 2, HAS_OFFSETS = 4 };
+static const char *const field_names[] = { "dtype", "shape", "data_offsets" };
 
 struct fields {
     unsigned has;
@@ -124,7 +128,9 @@ static bool take_fields(struct header *h, const char *name, struct fields *e) {
     do {
         char word[32];
         if (!take_word(h, word) || !expect(h, ':', "expected ':'")) return false;
-        unsigned field = !strcmp(word, "dtype") ? HAS_TYPE : !strcmp(word, "shape") ? HAS_SHAPE : !strcmp(word, "data_offsets") ? HAS_OFFSETS : 0;
+        unsigned field = 0;
+        for (unsigned i = 0; i < 3; i++)
+            if (!strcmp(word, field_names[i])) field = 1u << i;
         if (!field) return format_fault(h, name, "has a field that is neither dtype, shape nor data_offsets");
         if (e->has & field) return format_fault(h, name, "has a field twice");
         e->has |= field;
@@ -132,7 +138,7 @@ static bool take_fields(struct header *h, const char *name, struct fields *e) {
             if (!take_word(h, e->type)) return false;
         } else if (field == HAS_SHAPE) {
             e->rank = take_list(h, e->shape, WEFT_MAX_RANK);
-            if (e->rank < 0) return h->t.fault && !strcmp(h->t.fault, "a list that is too long") ? format_fault(h, name, "has more than 6 dimensions") : false;
+            if (e->rank < 0) return h->t.fault == too_long && format_fault(h, name, "has more than 6 dimensions");
         } else {
             int n = take_list(h, e->offsets, 2);
             if (n < 0) return false;
@@ -140,7 +146,8 @@ static bool take_fields(struct header *h, const char *name, struct fields *e) {
         }
     } while (weft_json_take(&h->t, ','));
     if (!expect(h, '}', "expected ',' or '}'")) return false;
-    return e->has == (HAS_TYPE | HAS_SHAPE | HAS_OFFSETS) || format_fault(h, name, "lacks dtype, shape or data_offsets");
+    return e->has == (HAS_TYPE | HAS_SHAPE | HAS_OFFSETS) ||
+        format_fault(h, name, "lacks dtype, shape or data_offsets");
 }
 
 /* Checks type, shape and extent of one tensor against each other. */
@@ -157,17 +164,20 @@ static bool check_fields(struct header *h, const char *name, const struct fields
     /* Sizes beside a 0 are counted as well, so that no later product of them overflows. */
     int64_t product = type->bits, count = 1;
     for (int i = 0; i < e->rank; i++) {
-        if (__builtin_mul_overflow(product, e->shape[i] ? e->shape[i] : 1, &product)) return format_fault(h, name, "shape is too large");
+        if (__builtin_mul_overflow(product, e->shape[i] ? e->shape[i] : 1, &product))
+            return format_fault(h, name, "shape is too large");
         count *= e->shape[i];
     }
     if (e->offsets[0] > e->offsets[1]) return format_fault(h, name, "data_offsets end before they begin");
     if ((uint64_t)e->offsets[1] > h->data_size) {
-        snprintf(text, sizeof text, "data ends at byte %lld, the file has %zu bytes of data", (long long)e->offsets[1], h->data_size);
+        snprintf(text, sizeof text, "data ends at byte %lld, the file has %zu bytes of data", (long long)e->offsets[1],
+            h->data_size);
         return format_fault(h, name, text);
     }
     int64_t bits = count * type->bits, bytes = e->offsets[1] - e->offsets[0];
     if (bits % 8 || bits / 8 != bytes) {
-        snprintf(text, sizeof text, "shape and type need %lld bytes, data_offsets give %lld", (long long)((bits + 7) / 8), (long long)bytes);
+        snprintf(text, sizeof text, "shape and type need %lld bytes, data_offsets give %lld",
+            (long long)((bits + 7) / 8), (long long)bytes);
         return format_fault(h, name, text);
     }
     *out = (weft_st_entry){ .name = name, .data = h->data + e->offsets[0], .bytes = (size_t)bytes };
@@ -285,12 +295,14 @@ static bool index_names(struct header *h) {
     for (int64_t i = 0; i < f->count; i++) f->by_name[i] = &f->entries[i];
     qsort(f->by_name, (size_t)f->count, sizeof *f->by_name, by_name);
     for (int64_t i = 1; i < f->count; i++)
-        if (!strcmp(f->by_name[i - 1]->name, f->by_name[i]->name)) return format_fault(h, f->by_name[i]->name, "stands in the header twice");
+        if (!strcmp(f->by_name[i - 1]->name, f->by_name[i]->name))
+            return format_fault(h, f->by_name[i]->name, "stands in the header twice");
     if (f->pair_count) qsort(f->pairs, (size_t)f->pair_count, sizeof *f->pairs, by_key);
     for (int64_t i = 1; i < f->pair_count; i++) {
         char shown[ST_SHOWN];
         if (strcmp(f->pairs[i - 1].key, f->pairs[i].key)) continue;
-        weft_fail(h->c, WEFT_E_FORMAT, "%s: __metadata__ has the key %s twice", f->path, st_show(f->pairs[i].key, shown));
+        weft_fail(
+            h->c, WEFT_E_FORMAT, "%s: __metadata__ has the key %s twice", f->path, st_show(f->pairs[i].key, shown));
         return false;
     }
     return true;
@@ -298,14 +310,16 @@ static bool index_names(struct header *h) {
 
 bool st_read_header(weft_ctx *c, weft_safetensors *f) {
     if (f->size < 8) {
-        weft_fail(c, WEFT_E_FORMAT, "%s: %s; a safetensors file has at least 8 bytes", f->path, f->size ? "is cut short" : "is empty");
+        weft_fail(c, WEFT_E_FORMAT, "%s: %s; a safetensors file has at least 8 bytes", f->path,
+            f->size ? "is cut short" : "is empty");
         return false;
     }
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | f->bytes[i];
     if (length > ST_HEADER_MOST || length > f->size - 8) {
-        weft_fail(c, WEFT_E_FORMAT, "%s: a header of %llu bytes, in a file of %zu, is %s: no safetensors file, or cut short", f->path,
-                  (unsigned long long)length, f->size, length > ST_HEADER_MOST ? "more than 100 MB" : "not all there");
+        weft_fail(c, WEFT_E_FORMAT,
+            "%s: a header of %llu bytes, in a file of %zu, is %s: no safetensors file, or cut short", f->path,
+            (unsigned long long)length, f->size, length > ST_HEADER_MOST ? "more than 100 MB" : "not all there");
         return false;
     }
     struct header h = { .c = c, .f = f, .t = { .text = (const char *)f->bytes + 8, .size = (size_t)length } };

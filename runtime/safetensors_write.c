@@ -1,5 +1,6 @@
-/* Writing safetensors files, one tensor after the other, byte for byte as the reference library (huggingface/safetensors) writes them:
- * wider types first, then by name; the header's JSON without spaces, padded by spaces to a multiple of 8.
+/* Writing safetensors files, one tensor after the other, byte for byte as the reference library
+ * (huggingface/safetensors) writes them: wider types first, then by name; the header's JSON without spaces, padded
+ * by spaces to a multiple of 8.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,8 @@ static void put_string(struct text *t, const char *s) {
 
 /* The reference's order of types, and their names. */
 static const struct { weft_dtype type; const char *name; } order[] = {
-    { WEFT_I64, "I64" }, { WEFT_F64, "F64" }, { WEFT_F32, "F32" }, { WEFT_I32, "I32" }, { WEFT_BF16, "BF16" }, { WEFT_F16, "F16" }, { WEFT_U8, "U8" }
+    { WEFT_I64, "I64" }, { WEFT_F64, "F64" }, { WEFT_F32, "F32" }, { WEFT_I32, "I32" }, { WEFT_BF16, "BF16" },
+    { WEFT_F16, "F16" }, { WEFT_U8, "U8" }
 };
 
 static int place_of(weft_dtype type) {
@@ -81,9 +83,11 @@ static bool argument_fault(weft_ctx *c, const char *path, const char *name, cons
 static bool check_metadata(weft_ctx *c, const char *path, const char *const *metadata) {
     for (int i = 0; metadata && metadata[i]; i += 2) {
         if (!metadata[i + 1]) return argument_fault(c, path, metadata[i], "a metadata key without a value");
-        if (!weft_json_is_utf8(metadata[i]) || !weft_json_is_utf8(metadata[i + 1])) return argument_fault(c, path, metadata[i], "metadata that is not UTF-8");
+        if (!weft_json_is_utf8(metadata[i]) || !weft_json_is_utf8(metadata[i + 1]))
+            return argument_fault(c, path, metadata[i], "metadata that is not UTF-8");
         for (int k = 0; k < i; k += 2)
-            if (!strcmp(metadata[k], metadata[i])) return argument_fault(c, path, metadata[i], "a metadata key that is there twice");
+            if (!strcmp(metadata[k], metadata[i]))
+                return argument_fault(c, path, metadata[i], "a metadata key that is there twice");
     }
     return true;
 }
@@ -92,13 +96,16 @@ static bool check_metadata(weft_ctx *c, const char *path, const char *const *met
 static bool check_items(weft_ctx *c, const char *path, const weft_st_item **sorted, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         const weft_st_item *item = sorted[i];
-        if (!item->tensor || !weft_dtype_size(item->type)) return argument_fault(c, path, item->name, "a tensor or type that is none");
+        if (!item->tensor || !weft_dtype_size(item->type))
+            return argument_fault(c, path, item->name, "a tensor or type that is none");
         if (!weft_json_is_utf8(item->name)) return argument_fault(c, path, item->name, "a name that is not UTF-8");
-        if (!strcmp(item->name, "__metadata__")) return argument_fault(c, path, item->name, "a name that the format keeps for itself");
+        if (!strcmp(item->name, "__metadata__"))
+            return argument_fault(c, path, item->name, "a name that the format keeps for itself");
     }
     qsort(sorted, (size_t)n, sizeof *sorted, in_name_order);
     for (int64_t i = 1; i < n; i++)
-        if (!strcmp(sorted[i - 1]->name, sorted[i]->name)) return argument_fault(c, path, sorted[i]->name, "a name that is there twice");
+        if (!strcmp(sorted[i - 1]->name, sorted[i]->name))
+            return argument_fault(c, path, sorted[i]->name, "a name that is there twice");
     qsort(sorted, (size_t)n, sizeof *sorted, in_file_order);
     return true;
 }
@@ -150,14 +157,16 @@ static bool write_tensor(weft_ctx *c, weft_file_out *out, const weft_st_item *it
         const void *data = weft_data(t);
         void *copy = data ? NULL : weft_host_alloc(bytes);
         if (!data && !copy) weft_fail(c, WEFT_E_MEMORY, "%s: no memory for %zu bytes", out->path, bytes);
-        else if (!copy || weft_read(c, t, copy, bytes) == WEFT_OK) t = weft_file_write(c, out, copy ? copy : data, bytes) ? t : NULL;
+        else if (!copy || weft_read(c, t, copy, bytes) == WEFT_OK)
+            t = weft_file_write(c, out, copy ? copy : data, bytes) ? t : NULL;
         weft_host_free(copy);
     }
     weft_scope_end(c, s, NULL);
     return weft_ok(c);
 }
 
-weft_status weft_st_write(weft_ctx *c, const char *path, const weft_st_item *items, int64_t n, const char *const *metadata) {
+weft_status weft_st_write(
+    weft_ctx *c, const char *path, const weft_st_item *items, int64_t n, const char *const *metadata) {
     weft_file_out out = { .fd = -1 };
     struct text header = { 0 };
     const weft_st_item **sorted = NULL;
@@ -175,7 +184,8 @@ weft_status weft_st_write(weft_ctx *c, const char *path, const weft_st_item *ite
         goto out;
     }
     if (header.size - 8 > ST_HEADER_MOST) {
-        weft_fail(c, WEFT_E_ARGUMENT, "%s: the names need a header of %zu bytes; the format allows 100 MB", path, header.size - 8);
+        weft_fail(c, WEFT_E_ARGUMENT, "%s: the names need a header of %zu bytes; the format allows 100 MB", path,
+            header.size - 8);
         goto out;
     }
     if (!weft_file_create(c, &out, path) || !weft_file_write(c, &out, header.bytes, header.size)) goto out;

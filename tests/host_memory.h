@@ -1,5 +1,5 @@
-/* The runtime's small allocations (runtime/host.c), counted, and failing on demand: a test that includes this replaces them.
- * Whole memory of tensors fails by the same count through host_os_alloc(), for weft_options.os_alloc.
+/* The runtime's small allocations (runtime/host.c), counted, and failing on demand: a test that includes this
+ * replaces them. Whole memory of tensors fails by the same count through host_os_alloc(), for weft_options.os_alloc.
  *
  *     FOR_EACH_FAILURE { … one attempt …; ATTEMPT_WORKED(weft_ok(c)); }
  *
@@ -50,9 +50,11 @@ static inline void host_os_free(void *user, void *p, size_t bytes) {
 }
 
 #define FOR_EACH_FAILURE \
-    for (long host_attempt = 0; host_attempt >= 0 && host_attempt < 100000 && (host_countdown = host_attempt, host_failed = false, true); \
+    for (long host_attempt = 0; \
+         host_attempt >= 0 && host_attempt < 100000 && (host_countdown = host_attempt, host_failed = false, true); \
          host_attempt = host_failed ? host_attempt + 1 : -1)
-/* An attempt in which an allocation was refused may fail, or work all the same where it can do without; one in which none was must work. */
+/* An attempt in which an allocation was refused may fail, or work all the same where it can do without; one in which
+ * none was must work. */
 #define ATTEMPT_WORKED(worked) do { \
         host_countdown = -1; \
         if (!host_failed && !(worked)) TEST_FAIL("failed although no allocation did"); \

@@ -4,10 +4,10 @@
 
 static struct fuzz_corpus corpus;
 
-static const char *const words[] = {
-    "\"a\":", "\"a\":1,", "[", "]", "{", "}", ",", ":", "\"", "\\", "\\u", "\\ud83d\\ude00", "\\u0000", "\\n", "null", "true", "false", "NaN", "Infinity", "-Infinity",
-    "-", "0", "1e", "1e999", "1.5", "18446744073709551616", "\xef\xbb\xbf", "\xe6\xbc\xa2", "\xff", "\n", "[[[[[[[[[[[[[[[[", "]]]]]]]]]]]]]]]]"
-};
+static const char *const words[] = { "\"a\":", "\"a\":1,", "[", "]", "{", "}", ",", ":", "\"", "\\", "\\u",
+    "\\ud83d\\ude00", "\\u0000", "\\n", "null", "true", "false", "NaN", "Infinity", "-Infinity", "-", "0", "1e",
+    "1e999", "1.5", "18446744073709551616", "\xef\xbb\xbf", "\xe6\xbc\xa2", "\xff", "\n", "[[[[[[[[[[[[[[[[",
+    "]]]]]]]]]]]]]]]]" };
 
 TEST(mutated_texts) {
     fuzz_load(&corpus, WEFT_SOURCE_DIR "/tests/fuzz/corpus/json");

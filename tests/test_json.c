@@ -6,7 +6,9 @@
 
 static weft_ctx *context(void) { return weft_ctx_new(&(weft_options){ .threads = 1 }); }
 
-static cJSON *parse(weft_ctx *c, const char *text, int flags) { return weft_json_parse(c, "x.json", text, strlen(text), flags); }
+static cJSON *parse(weft_ctx *c, const char *text, int flags) {
+    return weft_json_parse(c, "x.json", text, strlen(text), flags);
+}
 
 /* The tree printed again by cJSON, without spaces. */
 static void check_same(const char *text, const char *want) {
@@ -21,11 +23,13 @@ static void check_same(const char *text, const char *want) {
 }
 
 TEST(reads_json) {
-    check_same(" {\"a\" : [ 1 , -2.5e1, true,false , null ] ,\"b\":{},\"c\":[]}\n", "{\"a\":[1,-25,true,false,null],\"b\":{},\"c\":[]}");
+    check_same(" {\"a\" : [ 1 , -2.5e1, true,false , null ] ,\"b\":{},\"c\":[]}\n",
+        "{\"a\":[1,-25,true,false,null],\"b\":{},\"c\":[]}");
     check_same("0", "0");
     check_same("\"\"", "\"\"");
     check_same("\xef\xbb\xbf[]", "[]");
-    check_same("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00e9\\u6f22\\ud83d\\ude00\"", "\"\\\"\\\\/\\b\\f\\n\\r\\tA\xc3\xa9\xe6\xbc\xa2\xf0\x9f\x98\x80\"");
+    check_same("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u0041\\u00e9\\u6f22\\ud83d\\ude00\"",
+        "\"\\\"\\\\/\\b\\f\\n\\r\\tA\xc3\xa9\xe6\xbc\xa2\xf0\x9f\x98\x80\"");
     check_same("{\"\":1,\"a\":{\"a\":{\"a\":2}}}", "{\"\":1,\"a\":{\"a\":{\"a\":2}}}");
 }
 
@@ -44,7 +48,8 @@ static void check_fault(const char *text, const char *want) { check_fault_of(tex
 TEST(names_the_place_of_a_fault) {
     check_fault("", "x.json:1:1: expected a value, found the end");
     check_fault("{\n  \"a\": 1,\n  b: 2}", "x.json:3:3: expected a name in quotes, found 'b'");
-    check_fault("{\"\xc3\xa9\xe6\xbc\xa2\": x}", "x.json:1:8: expected a value, found 'x'");     /* columns are characters */
+    /* columns are characters */
+    check_fault("{\"\xc3\xa9\xe6\xbc\xa2\": x}", "x.json:1:8: expected a value, found 'x'");
     check_fault("[1, 2", "x.json:1:6: expected ',' or ']', found the end");
     check_fault("[1 2]", "x.json:1:4: expected ',' or ']', found '2'");
     check_fault("[1,]", "x.json:1:4: expected a value, found ']'");
@@ -132,7 +137,8 @@ TEST(whole_numbers_are_exact) {
     static const struct { const char *text; bool is_u64, is_i64; uint64_t u64; int64_t i64; } cases[] = {
         { "0", true, true, 0, 0 },
         { "-0", true, true, 0, 0 },
-        { "9007199254740993", true, true, 9007199254740993u, 9007199254740993 },        /* 2⁵³ + 1, which no double is */
+        /* 2⁵³ + 1, which no double is */
+        { "9007199254740993", true, true, 9007199254740993u, 9007199254740993 },
         { "18446744073709551615", true, false, UINT64_MAX, 0 },
         { "18446744073709551616", false, false, 0, 0 },
         { "9223372036854775807", true, true, INT64_MAX, INT64_MAX },
@@ -153,7 +159,8 @@ TEST(whole_numbers_are_exact) {
         uint64_t u = 0;
         int64_t i = 0;
         bool is_u64 = weft_json_u64(v, &u), is_i64 = weft_json_i64(v, &i);
-        if (is_u64 != cases[k].is_u64 || is_i64 != cases[k].is_i64) TEST_FAIL("%s: taken for another kind", cases[k].text);
+        if (is_u64 != cases[k].is_u64 || is_i64 != cases[k].is_i64)
+            TEST_FAIL("%s: taken for another kind", cases[k].text);
         if (is_u64) CHECK(u == cases[k].u64);
         if (is_i64) CHECK(i == cases[k].i64);
         cJSON *copy = cJSON_Duplicate(v, true);
@@ -164,11 +171,14 @@ TEST(whole_numbers_are_exact) {
     weft_ctx_free(c);
 }
 
-static weft_json settings(weft_ctx *c, const char *text) { return (weft_json){ c, "unet/config.json", parse(c, text, 0) }; }
+static weft_json settings(weft_ctx *c, const char *text) {
+    return (weft_json){ c, "unet/config.json", parse(c, text, 0) };
+}
 
 TEST(settings_give_values_or_the_fallback) {
     weft_ctx *c = context();
-    weft_json j = settings(c, "{\"n\": 8, \"x\": 0.5, \"b\": true, \"s\": \"text\", \"l\": [320, 640], \"none\": null}");
+    weft_json j =
+        settings(c, "{\"n\": 8, \"x\": 0.5, \"b\": true, \"s\": \"text\", \"l\": [320, 640], \"none\": null}");
     int64_t list[4];
     REQUIRE(j.object);
     CHECK_EQ(weft_json_int(&j, "n", 0, 10, -1), 8);
@@ -194,19 +204,33 @@ TEST(settings_give_values_or_the_fallback) {
 TEST(settings_of_another_kind_are_named) {
     weft_ctx *c = context();
     int64_t list[2];
-    weft_json j = settings(c, "{\"n\": \"8\", \"big\": 11, \"half\": 2.5, \"b\": 1, \"s\": {}, \"l\": [1, \"2\"], \"long\": [1, 2, 3], \"e\": [], \"x\": []}");
+    weft_json j = settings(c,
+        "{\"n\": \"8\", \"big\": 11, \"half\": 2.5, \"b\": 1, \"s\": {}, \"l\": [1, \"2\"], \"long\": [1, 2, 3], "
+        "\"e\": [], \"x\": []}");
     REQUIRE(j.object);
-#define REFUSED(call, message) do { call; CHECK_STR(weft_message(c), message); CHECK_EQ(weft_error(c), WEFT_E_FORMAT); weft_clear(c); } while (0)
-    REFUSED(CHECK_EQ(weft_json_int(&j, "n", 0, 10, 3), 3), "unet/config.json: n: expected a whole number from 0 to 10, found a string");
-    REFUSED(weft_json_int(&j, "big", 0, 10, 3), "unet/config.json: big: expected a whole number from 0 to 10, found 11");
-    REFUSED(weft_json_int(&j, "half", 0, 10, 3), "unet/config.json: half: expected a whole number from 0 to 10, found 2.5");
+#define REFUSED(call, message) \
+    do { \
+        call; \
+        CHECK_STR(weft_message(c), message); \
+        CHECK_EQ(weft_error(c), WEFT_E_FORMAT); \
+        weft_clear(c); \
+    } while (0)
+    REFUSED(CHECK_EQ(weft_json_int(&j, "n", 0, 10, 3), 3),
+        "unet/config.json: n: expected a whole number from 0 to 10, found a string");
+    REFUSED(
+        weft_json_int(&j, "big", 0, 10, 3), "unet/config.json: big: expected a whole number from 0 to 10, found 11");
+    REFUSED(
+        weft_json_int(&j, "half", 0, 10, 3), "unet/config.json: half: expected a whole number from 0 to 10, found 2.5");
     REFUSED(weft_json_double(&j, "n", 0), "unet/config.json: n: expected a number, found a string");
     REFUSED(weft_json_bool(&j, "b", false), "unet/config.json: b: expected true or false, found 1");
     REFUSED(weft_json_text_of(&j, "s", NULL), "unet/config.json: s: expected a string, found an object");
-    REFUSED(weft_json_ints(&j, "n", 0, 9, list, 2), "unet/config.json: n: expected a whole number or a list of them, from 0 to 9, found a string");
-    REFUSED(weft_json_ints(&j, "l", 0, 9, list, 2), "unet/config.json: l: expected a list of whole numbers from 0 to 9, found a string");
+    REFUSED(weft_json_ints(&j, "n", 0, 9, list, 2),
+        "unet/config.json: n: expected a whole number or a list of them, from 0 to 9, found a string");
+    REFUSED(weft_json_ints(&j, "l", 0, 9, list, 2),
+        "unet/config.json: l: expected a list of whole numbers from 0 to 9, found a string");
     REFUSED(weft_json_ints(&j, "long", 0, 9, list, 2), "unet/config.json: long: expected a list of at most 2");
-    REFUSED(CHECK_EQ(weft_json_ints(&j, "e", 0, 9, list, 2), 0), "unet/config.json: e: expected a list of whole numbers from 0 to 9, found a list");
+    REFUSED(CHECK_EQ(weft_json_ints(&j, "e", 0, 9, list, 2), 0),
+        "unet/config.json: e: expected a list of whole numbers from 0 to 9, found a list");
 #undef REFUSED
     cJSON_Delete((cJSON *)j.object);
     weft_ctx_free(c);
@@ -247,7 +271,8 @@ TEST(failing_memory_is_an_error) {
     cJSON_InitHooks(&hooks);
     weft_ctx *c = context();
     long before = host_live;
-    static const char text[] = "{\"a\": [1, 12345678901234567890, \"s\", null], \"b\": {\"c\": true}, \"d\": \"\\u00e9\"}";
+    static const char text[] =
+        "{\"a\": [1, 12345678901234567890, \"s\", null], \"b\": {\"c\": true}, \"d\": \"\\u00e9\"}";
     FOR_EACH_FAILURE {
         cJSON *root = parse(c, text, 0);
         ATTEMPT_WORKED(root != NULL);

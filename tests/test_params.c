@@ -1,11 +1,16 @@
-/* Parameter trees: places and names, what a check reports, weights from a seed, files and shards, layers, failing memory. */
+/* Parameter trees: places and names, what a check reports, weights from a seed, files and shards, layers, failing
+ * memory. */
 #include <sys/stat.h>
 #include "runtime/params.h"
 #include "tests/test.h"
 #include "tests/host_memory.h"
 
 static weft_ctx *context_of(const char *device, int threads) {
-    return weft_ctx_new(&(weft_options){ .device = device, .threads = threads, .precision = WEFT_PRECISION_EXACT, .os_alloc = host_os_alloc, .os_free = host_os_free });
+    return weft_ctx_new(&(weft_options){ .device = device,
+        .threads = threads,
+        .precision = WEFT_PRECISION_EXACT,
+        .os_alloc = host_os_alloc,
+        .os_free = host_os_free });
 }
 static weft_ctx *context(void) { return context_of("reference", 1); }
 
@@ -29,7 +34,8 @@ static void check_name(weft_params p, const char *want) {
 TEST(places_have_names) {
     weft_ctx *c = context();
     weft_tree *t = weft_tree_new(c, "unet");
-    weft_params root = weft_root(t), deep = weft_sub(weft_sub_at(weft_sub(root, "down_blocks"), "0.attentions", 1), "norm");
+    weft_params root = weft_root(t),
+                deep = weft_sub(weft_sub_at(weft_sub(root, "down_blocks"), "0.attentions", 1), "norm");
     check_name(root, "unet");
     check_name(deep, "unet.down_blocks.0.attentions.1.norm");
     CHECK_EQ(weft_sub(root, "down_blocks.0.attentions.1.norm").node, deep.node);
@@ -39,8 +45,10 @@ TEST(places_have_names) {
     CHECK_STR(weft_params_name(deep, small, sizeof small), "unet.do");
     CHECK(!weft_has(root, "down_blocks") && !weft_has(deep, "weight") && !weft_has((weft_params){ 0 }, "a"));
     weft_scope s = weft_scope_named(c, "test");
-    CHECK(weft_tree_add(c, t, "down_blocks.0.attentions.1.norm.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(3), 1)) == WEFT_OK);
-    CHECK(weft_has(root, "down_blocks") && weft_has(deep, "weight") && weft_has(root, "down_blocks.0") && !weft_has(root, "down_blocks.1"));
+    CHECK(weft_tree_add(c, t, "down_blocks.0.attentions.1.norm.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(3), 1)) ==
+        WEFT_OK);
+    CHECK(weft_has(root, "down_blocks") && weft_has(deep, "weight") && weft_has(root, "down_blocks.0") &&
+        !weft_has(root, "down_blocks.1"));
     weft_scope_end(c, s, NULL);
     weft_tree_free(t);
     weft_tree_free(NULL);
@@ -60,7 +68,8 @@ TEST(many_places_are_told_apart) {
     for (int i = 0; i < 100; i++)
         for (int k = 0; k < 100; k++) {
             snprintf(name, sizeof name, "a_rather_long_name_%d", k);
-            weft_params p = weft_sub(weft_sub_at(weft_root(t), "", i), name);    /* "" is a part as any other: another place */
+            /* "" is a part as any other: another place */
+            weft_params p = weft_sub(weft_sub_at(weft_root(t), "", i), name);
             CHECK(p.node != node[i][k]);
             p = (weft_params){ t, node[i][k] };
             snprintf(want, sizeof want, "t.%d.%s", i, name);
@@ -78,7 +87,12 @@ TEST(adding_checks_names) {
     char longest[600];
     memset(longest, 'x', sizeof longest);
     longest[501] = 0;
-#define REFUSED(name, tensor, message) do { CHECK(weft_tree_add(c, t, name, tensor) != WEFT_OK); CHECK_HAS(weft_message(c), message); weft_clear(c); } while (0)
+#define REFUSED(name, tensor, message) \
+    do { \
+        CHECK(weft_tree_add(c, t, name, tensor) != WEFT_OK); \
+        CHECK_HAS(weft_message(c), message); \
+        weft_clear(c); \
+    } while (0)
     CHECK(weft_tree_add(c, t, "b", one) == WEFT_OK);
     CHECK(weft_tree_add(c, t, "a.z", one) == WEFT_OK);
     CHECK(weft_tree_add(c, t, "a", one) == WEFT_OK);       /* a tensor and a place at once */
@@ -139,7 +153,8 @@ static bool run(weft_ctx *c, weft_tree *t, weft_dtype type, float out[32]) {
 }
 
 TEST(a_check_makes_everything) {
-    static const char *const names[] = { "conv.bias", "conv.weight", "mid.fc.bias", "mid.fc.weight", "norm.bias", "norm.weight", "norms.0.bias", "norms.0.weight", "out.weight" };
+    static const char *const names[] = { "conv.bias", "conv.weight", "mid.fc.bias", "mid.fc.weight", "norm.bias",
+        "norm.weight", "norms.0.bias", "norms.0.weight", "out.weight" };
     weft_ctx *c = context();
     weft_tree *t = made(c, WEFT_F16, 1);
     CHECK_EQ(weft_tree_count(t), 9);
@@ -166,16 +181,20 @@ TEST(a_check_reports_everything_at_once) {
     weft_tree *t = weft_tree_new(c, "unet");
     weft_scope s = weft_scope_named(c, "test");
     struct { const char *name; weft_dtype type; int rank; int64_t shape[4]; } have[] = {
-        { "norm.weight", WEFT_F32, 1, { 4 } }, { "norm.bias", WEFT_I64, 1, { 4 } }, { "conv.weight", WEFT_F32, 4, { 8, 5, 3, 3 } },
-        { "conv.bias", WEFT_BF16, 1, { 8 } }, { "mid.fc.weight", WEFT_F16, 2, { 6, 8 } }, { "out.weight", WEFT_F32, 2, { 8, 2 } }, { "extra.a", WEFT_F32, 1, { 1 } },
-        { "extra.b", WEFT_F32, 1, { 1 } }
+        { "norm.weight", WEFT_F32, 1, { 4 } }, { "norm.bias", WEFT_I64, 1, { 4 } },
+        { "conv.weight", WEFT_F32, 4, { 8, 5, 3, 3 } }, { "conv.bias", WEFT_BF16, 1, { 8 } },
+        { "mid.fc.weight", WEFT_F16, 2, { 6, 8 } }, { "out.weight", WEFT_F32, 2, { 8, 2 } },
+        { "extra.a", WEFT_F32, 1, { 1 } }, { "extra.b", WEFT_F32, 1, { 1 } }
     };
     for (size_t i = 0; i < sizeof have / sizeof *have; i++)
-        CHECK(weft_tree_add(c, t, have[i].name, weft_tensor_new(c, have[i].type, have[i].rank, have[i].shape)) == WEFT_OK);
+        CHECK(weft_tree_add(c, t, have[i].name, weft_tensor_new(c, have[i].type, have[i].rank, have[i].shape)) ==
+            WEFT_OK);
     CHECK_EQ(weft_tree_check(c, t, walk, NULL, true), WEFT_E_PARAMS);
-    CHECK_HAS(weft_message(c), "unet: parameters do not fit: 3 missing: norms.0.weight, norms.0.bias, mid.fc.bias; "
-              "2 misshapen: conv.weight has the shape (8, 5, 3, 3), expected (8, 4, 3, 3), out.weight has the shape (8, 2), expected (2, 6); "
-              "1 of no usable type: norm.bias is of type i64, expected f32, f16 or bf16; 2 not used: extra.a, extra.b");
+    CHECK_HAS(weft_message(c),
+        "unet: parameters do not fit: 3 missing: norms.0.weight, norms.0.bias, mid.fc.bias; "
+        "2 misshapen: conv.weight has the shape (8, 5, 3, 3), expected (8, 4, 3, 3), out.weight has the shape (8, 2), "
+        "expected (2, 6); "
+        "1 of no usable type: norm.bias is of type i64, expected f32, f16 or bf16; 2 not used: extra.a, extra.b");
     weft_clear(c);
     CHECK_EQ(weft_tree_check(c, t, walk, NULL, false), WEFT_E_PARAMS);
     CHECK(!strstr(weft_message(c), "not used"));
@@ -204,7 +223,9 @@ TEST(a_check_reports_everything_at_once) {
 
 static void ask_for_many(weft_ctx *c, weft_params root, void *user) {
     (void)user;
-    for (int i = 0; i < 100; i++) weft_param(c, weft_sub_at(root, "a_block_with_a_long_name_of_more_than_fifty_characters", i), "weight", NO_INIT, WEFT_SHAPE(1));
+    for (int i = 0; i < 100; i++)
+        weft_param(c, weft_sub_at(root, "a_block_with_a_long_name_of_more_than_fifty_characters", i), "weight", NO_INIT,
+            WEFT_SHAPE(1));
 }
 static void ask_for_short(weft_ctx *c, weft_params root, void *user) {
     (void)user;
@@ -236,7 +257,8 @@ static uint64_t splitmix(uint64_t z) {
 }
 
 /* One made tensor's values, f32. */
-static bool values(int threads, weft_dtype type, uint64_t seed, const char *name, weft_init init, int64_t n, float *out) {
+static bool values(
+    int threads, weft_dtype type, uint64_t seed, const char *name, weft_init init, int64_t n, float *out) {
     weft_ctx *c = context_of(NULL, threads);
     weft_tree *t = weft_tree_new(c, "t");
     weft_tree_make(t, type, seed);
@@ -262,7 +284,8 @@ TEST(made_values_follow_seed_and_name) {
     for (int i = 0; i < N; i += 997) {
         uint64_t z = splitmix(key + ((uint64_t)i / 2 + 1) * UINT64_C(0x9e3779b97f4a7c15));
         uint32_t half = i % 2 ? (uint32_t)(z >> 32) : (uint32_t)z;
-        CHECK_NEAR(made_a[i], (2.0 * (half >> 9) + 1 - 8388608) / 8388608 / 3, 2e-8);       /* one rounding of a value up to 1/3 */
+        /* one rounding of a value up to 1/3 */
+        CHECK_NEAR(made_a[i], (2.0 * (half >> 9) + 1 - 8388608) / 8388608 / 3, 2e-8);
     }
     CHECK(values(3, WEFT_F32, 5, "conv.weight", FAN_IN(9), N, made_b));     /* the thread count changes nothing */
     CHECK(!memcmp(made_a, made_b, sizeof made_a));
@@ -304,7 +327,8 @@ TEST(made_types_round_the_same_values) {
     for (int k = 0; k < 3; k++) {
         CHECK(values(1, types[k], 5, "w", FAN_IN(4), 5000, made_b));
         for (int i = 0; i < 5000; i++)      /* f16 is subnormal below 2⁻¹⁴ */
-            if (!(fabs(made_a[i] - made_b[i]) <= ulp[k] * fabs(made_a[i]) + (k ? 0 : 0x1p-25))) TEST_FAIL("%d: %g became %g", i, made_a[i], made_b[i]);
+            if (!(fabs(made_a[i] - made_b[i]) <= ulp[k] * fabs(made_a[i]) + (k ? 0 : 0x1p-25)))
+                TEST_FAIL("%d: %g became %g", i, made_a[i], made_b[i]);
     }
     weft_ctx *c = context();
     weft_tree *t = weft_tree_new(c, "m");
@@ -315,7 +339,7 @@ TEST(made_types_round_the_same_values) {
     end(c);
 }
 
-/* ---- files -------------------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------------------------- */
 
 struct folder { char path[32]; };
 
@@ -428,16 +452,20 @@ TEST(shards) {
     weft_scope s = weft_scope_named(c, "test");
     weft_tensor *one = weft_full(c, WEFT_F32, WEFT_SHAPE(2), 1);
     CHECK(weft_st_write(c, in(&f, "m-1.safetensors", path), &(weft_st_item){ "a", one, WEFT_F32 }, 1, NULL) == WEFT_OK);
-    CHECK(weft_st_write(c, in(&f, "m-2.safetensors", path), (const weft_st_item[]){ { "b", one, WEFT_F32 }, { "c.d", one, WEFT_F16 } }, 2, NULL) == WEFT_OK);
+    CHECK(weft_st_write(c, in(&f, "m-2.safetensors", path),
+              (const weft_st_item[]){ { "b", one, WEFT_F32 }, { "c.d", one, WEFT_F16 } }, 2, NULL) == WEFT_OK);
     in(&f, "m.safetensors.index.json", index);
-    put_text(index, "{\"metadata\":{\"total_size\":20},\"weight_map\":{\"a\":\"m-1.safetensors\",\"b\":\"m-2.safetensors\",\"c.d\":\"m-2.safetensors\"}}");
+    put_text(index,
+        "{\"metadata\":{\"total_size\":20},\"weight_map\":{\"a\":\"m-1.safetensors\",\"b\":\"m-2.safetensors\",\"c.d\":"
+        "\"m-2.safetensors\"}}");
     t = weft_tree_new(c, "m");
     CHECK(weft_tree_add_folder(c, t, f.path, "m") == WEFT_OK);
     CHECK_EQ(weft_tree_count(t), 3);
     weft_tree_free(t);
     static const struct { const char *map, *want; } wrong[] = {
         { "{\"weight_map\":{\"a\":\"m-3.safetensors\"}}", "names the file \"m-3.safetensors\", which is not there" },
-        { "{\"weight_map\":{\"a\":\"../m-1.safetensors\"}}", "names the file \"../m-1.safetensors\", which is not a plain name" },
+        { "{\"weight_map\":{\"a\":\"../m-1.safetensors\"}}",
+            "names the file \"../m-1.safetensors\", which is not a plain name" },
         { "{\"weight_map\":{\"a\":\"/etc/passwd\"}}", "which is not a plain name" },
         { "{\"weight_map\":{\"a\":\"..\"}}", "which is not a plain name" },
         { "{\"weight_map\":{\"a\":\"\"}}", "which is not a plain name" },
@@ -484,7 +512,7 @@ TEST(foreign_types_are_named_when_asked_for) {
     end(c);
 }
 
-/* ---- layers ------------------------------------------------------------------------------------------------------- */
+/* ---- layers ---------------------------------------------------------------------------------------------------- */
 
 TEST(a_matrix_passes_for_a_1x1_convolution) {
     weft_ctx *c = context();
@@ -553,7 +581,7 @@ TEST(embeddings) {
     end(c);
 }
 
-/* ---- failing memory ---------------------------------------------------------------------------------------------------- */
+/* ---- failing memory -------------------------------------------------------------------------------------------- */
 
 TEST(failing_memory_is_an_error) {
     struct folder f = folder_new();
@@ -571,8 +599,9 @@ TEST(failing_memory_is_an_error) {
             c = context();
             t = c ? weft_tree_new(c, "m") : NULL;
             if (t && making) weft_tree_make(t, WEFT_F16, 1);
-            bool ok = t && (making || weft_tree_add_folder(c, t, f.path, "m") == WEFT_OK) && weft_tree_check(c, t, walk, NULL, true) == WEFT_OK &&
-                run(c, t, WEFT_F32, out) && weft_tree_write(c, t, copy, WEFT_F16) == WEFT_OK;
+            bool ok = t && (making || weft_tree_add_folder(c, t, f.path, "m") == WEFT_OK) &&
+                weft_tree_check(c, t, walk, NULL, true) == WEFT_OK && run(c, t, WEFT_F32, out) &&
+                weft_tree_write(c, t, copy, WEFT_F16) == WEFT_OK;
             ATTEMPT_WORKED(ok);
             if (c && !ok) CHECK_EQ(weft_error(c), WEFT_E_MEMORY);
             if (c) weft_clear(c);

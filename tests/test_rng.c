@@ -1,4 +1,5 @@
-/* Random numbers against PyTorch's (tests/golden/make_rng.py). Equality is to the bit, but where a tolerance says otherwise. */
+/* Random numbers against PyTorch's (tests/golden/make_rng.py). Equality is to the bit, but where a tolerance says
+ * otherwise. */
 #include "runtime/rng_internal.h"
 #include "runtime/safetensors.h"
 #include "tests/test.h"
@@ -45,7 +46,8 @@ static int64_t checksum(const void *p, size_t bytes) {
 
 static bool same_bits(const void *a, const void *b, size_t bytes) { return !memcmp(a, b, bytes); }
 
-static union { float f[200000]; double d[100000]; int64_t i[100000]; } buffer;      /* room for the longest array of any type */
+/* room for the longest array of any type */
+static union { float f[200000]; double d[100000]; int64_t i[100000]; } buffer;
 
 enum table { T_RANDN, T_RAND, T_RAND64, T_RANDINT, T_RANDPERM };
 
@@ -64,7 +66,8 @@ static size_t draw(weft_rng *r, enum table table, const int64_t *column) {
 static void check_table(const char *name, enum table table, const char *columns, int width) {
     struct golden g = open_golden();
     int64_t rows, count, cells;
-    const int64_t *seeds = data(&g, "seeds", &rows), *column = data(&g, columns, &count), *want = data(&g, name, &cells);
+    const int64_t *seeds = data(&g, "seeds", &rows), *column = data(&g, columns, &count),
+                  *want = data(&g, name, &cells);
     count /= width;
     REQUIRE(seeds && column && want && cells == rows * count && rows >= 8);
     weft_rng *r = weft_rng_new(g.c, WEFT_RNG_CPU, 0);
@@ -73,7 +76,8 @@ static void check_table(const char *name, enum table table, const char *columns,
             weft_rng_seed(r, (uint64_t)seeds[i]);
             size_t bytes = draw(r, table, column + k * width);
             if (checksum(&buffer, bytes) != want[i * count + k])
-                TEST_FAIL("%s: seed %" PRIu64 ", %s %" PRId64 " differ", name, (uint64_t)seeds[i], columns, column[k * width]);
+                TEST_FAIL("%s: seed %" PRIu64 ", %s %" PRId64 " differ", name, (uint64_t)seeds[i], columns,
+                    column[k * width]);
         }
     }
     weft_rng_free(r);
@@ -88,7 +92,10 @@ TEST(randperm_is_pytorchs) { check_table("sum.randperm", T_RANDPERM, "lengths", 
 
 TEST(known_values) {
     struct golden g = open_golden();
-    static const struct { const char *name; uint64_t seed; } cases[] = { { "randn.0.4", 0 }, { "randn.0.20", 0 }, { "randn.42.1000", 42 } };
+    static const struct {
+        const char *name;
+        uint64_t seed;
+    } cases[] = { { "randn.0.4", 0 }, { "randn.0.20", 0 }, { "randn.42.1000", 42 } };
     weft_rng *r = weft_rng_new(g.c, WEFT_RNG_CPU, 0);
     for (int i = 0; i < 3; i++) {
         int64_t n;
@@ -112,8 +119,9 @@ TEST(known_values) {
     close_golden(&g);
 }
 
-/* Logarithm, sine and cosine in double are the C library's, there as here: equal with the same library, and within a few ulp of each other
- * otherwise. A result is at most 9; near a zero of the sine an ulp of θ (up to 2π) counts absolutely. */
+/* Logarithm, sine and cosine in double are the C library's, there as here: equal with the same library, and within a
+ * few ulp of each other otherwise. A result is at most 9; near a zero of the sine an ulp of θ (up to 2π) counts
+ * absolutely. */
 TEST(randn_f64_is_pytorchs) {
     struct golden g = open_golden();
     static const char *const names[] = { "randn64.42.15", "randn64.42.500" };
@@ -202,8 +210,8 @@ TEST(seeding_forgets_the_kept_normal) {
     weft_ctx_free(c);
 }
 
-/* Uniforms and integers of the GPU are exact. For normals the script works in double and rounds where the GPU does; ours rounds
- * once more in logarithm, root, sine and product: a few ulp of a number below 7. */
+/* Uniforms and integers of the GPU are exact. For normals the script works in double and rounds where the GPU does;
+ * ours rounds once more in logarithm, root, sine and product: a few ulp of a number below 7. */
 TEST(cuda_is_philox_over_a_grid) {
     struct golden g = open_golden();
     int64_t n;

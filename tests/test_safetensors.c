@@ -1,4 +1,5 @@
-/* safetensors: files of the reference library read and written byte for byte, and every way in which a file can be wrong. */
+/* safetensors: files of the reference library read and written byte for byte, and every way in which a file can be
+ * wrong. */
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -28,10 +29,12 @@ static void end(weft_ctx *c) {
 /* ---- what is right ---------------------------------------------------------------------------------------- */
 
 /* −1, −¾, −½, … as the script has them. */
-static void check_ramp(weft_ctx *c, weft_safetensors *f, const char *name, weft_dtype type, int rank, const int64_t *shape) {
+static void check_ramp(
+    weft_ctx *c, weft_safetensors *f, const char *name, weft_dtype type, int rank, const int64_t *shape) {
     const weft_st_entry *e = weft_st_find(f, name);
     double got[16];
-    if (!e || e->type != type || e->rank != rank || memcmp(e->shape, shape, sizeof *shape * (size_t)rank) || e->foreign) {
+    if (!e || e->type != type || e->rank != rank || memcmp(e->shape, shape, sizeof *shape * (size_t)rank) ||
+        e->foreign) {
         TEST_FAIL("%s is not there, or not as it should be", name);
         return;
     }
@@ -65,7 +68,9 @@ TEST(reads_the_reference_librarys_file) {
     e = weft_st_find(f, "empty too");
     CHECK(e && e->type == WEFT_U8 && e->rank == 3 && e->bytes == 0);
     CHECK(!weft_st_find(f, "f3") && !weft_st_find(f, "") && !weft_st_at(f, -1) && !weft_st_at(f, 12));
-    for (int i = 1; i < 12; i++) CHECK((const char *)weft_st_at(f, i)->data == (const char *)weft_st_at(f, i - 1)->data + weft_st_at(f, i - 1)->bytes);
+    for (int i = 1; i < 12; i++)
+        CHECK((const char *)weft_st_at(f, i)->data ==
+            (const char *)weft_st_at(f, i - 1)->data + weft_st_at(f, i - 1)->bytes);
     const char *key, *value;
     CHECK_STR(weft_st_metadata(f, "note"), NOTE);
     CHECK(!weft_st_metadata(f, "format"));
@@ -76,15 +81,17 @@ TEST(reads_the_reference_librarys_file) {
 
 TEST(lists_foreign_types_as_bytes) {
     static const struct { const char *name, *type; int64_t bytes; } want[] = {
-        { "bool", "BOOL", 3 }, { "i8", "I8", 2 }, { "i16", "I16", 6 }, { "u16", "U16", 4 }, { "u32", "U32", 4 }, { "u64", "U64", 8 },
-        { "f8a", "F8_E4M3", 3 }, { "f8b", "F8_E5M2", 2 }, { "c64", "C64", 8 }
+        { "bool", "BOOL", 3 }, { "i8", "I8", 2 }, { "i16", "I16", 6 }, { "u16", "U16", 4 },
+        { "u32", "U32", 4 }, { "u64", "U64", 8 }, { "f8a", "F8_E4M3", 3 }, { "f8b", "F8_E5M2", 2 },
+        { "c64", "C64", 8 }
     };
     weft_ctx *c = context();
     weft_safetensors *f = weft_st_open(c, FOREIGN);
     REQUIRE(f);
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         const weft_st_entry *e = weft_st_find(f, want[i].name);
-        if (!e || e->type != WEFT_U8 || e->rank != 1 || e->shape[0] != want[i].bytes || !e->foreign || strcmp(e->foreign, want[i].type))
+        if (!e || e->type != WEFT_U8 || e->rank != 1 || e->shape[0] != want[i].bytes || !e->foreign ||
+            strcmp(e->foreign, want[i].type))
             TEST_FAIL("%s is not listed as it should be", want[i].name);
     }
     check_ramp(c, f, "f32", WEFT_F32, WEFT_SHAPE(3));
@@ -148,18 +155,24 @@ TEST(accepts_odd_but_right_headers) {
     check_header("{}     \n ", 0, NULL);
     check_header("{ \"a\" : { \"shape\" : [ 2 ] , \"data_offsets\" : [ 0 , 8 ] , \"dtype\" : \"F32\" } }", 8, NULL);
     check_header("{\"__metadata__\":{}}", 0, NULL);
-    check_header("{\"b\":" T("U8", "[3]", "[2,5]") ",\"__metadata__\":{\"k\":\"v\"},\"a\":" T("F16", "[1]", "[0,2]") "}", 5, NULL);
+    check_header(
+        "{\"b\":" T("U8", "[3]", "[2,5]") ",\"__metadata__\":{\"k\":\"v\"},\"a\":" T("F16", "[1]", "[0,2]") "}", 5,
+        NULL);
     check_header("{\"\":" T("F32", "[]", "[0,4]") "}", 4, NULL);
-    check_header("{\"a\":" T("F32", "[0]", "[0,0]") ",\"b\":" T("F32", "[9,0]", "[4,4]") ",\"c\":" T("F32", "[]", "[0,4]") "}", 4, NULL);
+    check_header(
+        "{\"a\":" T("F32", "[0]", "[0,0]") ",\"b\":" T("F32", "[9,0]", "[4,4]") ",\"c\":" T("F32", "[]", "[0,4]") "}",
+        4, NULL);
     check_header("{\"a\":" T("F4", "[4]", "[0,2]") "}", 2, NULL);
     check_header("{\"a\":" T("F6_E2M3", "[4]", "[0,3]") "}", 3, NULL);
     check_header("{\"a\":" T("F32", "[1,1,1,1,1,2]", "[0,8]") "}", 8, NULL);
 }
 
 TEST(refuses_wrong_tensors) {
-    check_header("{\"a\":" T("F32", "[2]", "[0,4]") "}", 4, "tensor \"a\": shape and type need 8 bytes, data_offsets give 4");
+    check_header(
+        "{\"a\":" T("F32", "[2]", "[0,4]") "}", 4, "tensor \"a\": shape and type need 8 bytes, data_offsets give 4");
     check_header("{\"a\":" T("F33", "[2]", "[0,8]") "}", 8, "tensor \"a\": unknown type \"F33\"");
-    check_header("{\"a\":" T("F32", "[2]", "[0,16]") "}", 8, "tensor \"a\": data ends at byte 16, the file has 8 bytes of data");
+    check_header(
+        "{\"a\":" T("F32", "[2]", "[0,16]") "}", 8, "tensor \"a\": data ends at byte 16, the file has 8 bytes of data");
     check_header("{\"a\":" T("F32", "[2]", "[8,0]") "}", 8, "tensor \"a\": data_offsets end before they begin");
     check_header("{\"a\":" T("F32", "[2]", "[0]") "}", 8, "tensor \"a\": data_offsets is not a list of two");
     check_header("{\"a\":" T("F32", "[2]", "[0,4,8]") "}", 8, "a list that is too long");
@@ -175,21 +188,28 @@ TEST(refuses_wrong_tensors) {
     check_header("{\"a\":" T("F4", "[3]", "[0,2]") "}", 2, "need 2 bytes, data_offsets give 2");       /* 12 bits */
     check_header("{\"a\":" T("F32", "[1,1,1,1,1,1,1]", "[0,4]") "}", 4, "tensor \"a\": has more than 6 dimensions");
     check_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "tensor \"a\": lacks dtype, shape or data_offsets");
-    check_header("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "tensor \"a\": has a field twice");
-    check_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4, "tensor \"a\": has a field that is neither");
-    check_header("{\"a\":" T("F32", "[1]", "[0,4]") ",\"a\":" T("F32", "[1]", "[4,8]") "}", 8, "tensor \"a\": stands in the header twice");
-    check_header("{\"a\":" T("F32", "[1]", "[0,4]") ",\"\\u0061\":" T("F32", "[1]", "[4,8]") "}", 8, "tensor \"a\": stands in the header twice");
+    check_header("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
+        "tensor \"a\": has a field twice");
+    check_header("{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4,
+        "tensor \"a\": has a field that is neither");
+    check_header("{\"a\":" T("F32", "[1]", "[0,4]") ",\"a\":" T("F32", "[1]", "[4,8]") "}", 8,
+        "tensor \"a\": stands in the header twice");
+    check_header("{\"a\":" T("F32", "[1]", "[0,4]") ",\"\\u0061\":" T("F32", "[1]", "[4,8]") "}", 8,
+        "tensor \"a\": stands in the header twice");
     check_header("{\"a\\nb\":" T("F33", "[1]", "[0,4]") "}", 4, "tensor \"a?b\"");
 }
 
 TEST(refuses_data_that_is_not_laid_out) {
-    check_header("{\"a\":" T("F32", "[2]", "[0,8]") ",\"b\":" T("F32", "[1]", "[4,8]") "}", 8, "tensor \"b\": data overlaps that of \"a\"");
+    check_header("{\"a\":" T("F32", "[2]", "[0,8]") ",\"b\":" T("F32", "[1]", "[4,8]") "}", 8,
+        "tensor \"b\": data overlaps that of \"a\"");
     check_header("{\"a\":" T("F32", "[1]", "[0,4]") ",\"b\":" T("F32", "[1]", "[0,4]") "}", 8, "data overlaps that of");
-    check_header("{\"a\":" T("F32", "[1]", "[0,4]") ",\"b\":" T("F32", "[1]", "[8,12]") "}", 12, "tensor \"b\": there is a gap before its data");
+    check_header("{\"a\":" T("F32", "[1]", "[0,4]") ",\"b\":" T("F32", "[1]", "[8,12]") "}", 12,
+        "tensor \"b\": there is a gap before its data");
     check_header("{\"a\":" T("F32", "[1]", "[4,8]") "}", 8, "tensor \"a\": there is a gap before its data");
     check_header("{\"a\":" T("F32", "[1]", "[0,4]") "}", 5, "has 5 bytes of data, its tensors take 4");
     check_header("{}", 1, "has 1 bytes of data, its tensors take 0");
-    check_header("{\"e\":" T("F32", "[0]", "[2,2]") ",\"a\":" T("F32", "[1]", "[0,4]") "}", 4, "tensor \"e\": data overlaps");
+    check_header(
+        "{\"e\":" T("F32", "[0]", "[2,2]") ",\"a\":" T("F32", "[1]", "[0,4]") "}", 4, "tensor \"e\": data overlaps");
 }
 
 TEST(refuses_headers_that_are_no_json) {
@@ -231,7 +251,8 @@ TEST(refuses_headers_of_impossible_length) {
     check_bytes("\xf8\xff\xff\xff\xff\xff\xff\xff{}", 10, "is more than 100 MB");
 }
 
-/* Every way to cut the reference file short, and every change of a byte of its header: an error or a file, never a crash. */
+/* Every way to cut the reference file short, and every change of a byte of its header: an error or a file, never a
+ * crash. */
 TEST(survives_every_cut_and_change) {
     weft_ctx *c = context();
     FILE *in = fopen(PLAIN, "rb");
@@ -320,7 +341,14 @@ TEST(only_regular_files_are_opened) {
     weft_ctx *c = context();
     char folder[] = "/tmp/weft-st-XXXXXX", path[64];
     REQUIRE(mkdtemp(folder));
-#define REFUSED(p, message) do { CHECK(!weft_st_open(c, p)); CHECK_EQ(weft_error(c), WEFT_E_FILE); CHECK_HAS(weft_message(c), p); CHECK_HAS(weft_message(c), message); weft_clear(c); } while (0)
+#define REFUSED(p, message) \
+    do { \
+        CHECK(!weft_st_open(c, p)); \
+        CHECK_EQ(weft_error(c), WEFT_E_FILE); \
+        CHECK_HAS(weft_message(c), p); \
+        CHECK_HAS(weft_message(c), message); \
+        weft_clear(c); \
+    } while (0)
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
     REFUSED(path, "No such file");
     REFUSED(folder, "is a folder, expected a file");
@@ -353,16 +381,20 @@ TEST(only_regular_files_are_opened) {
 /* The tensors of st_plain.safetensors again, from f32 where they are floats. Returns how many. */
 static int plain_items(weft_ctx *c, weft_st_item items[12]) {
     static const struct { const char *name; weft_dtype type; int rank; int64_t shape[6]; } real[] = {
-        { "f32", WEFT_F32, 2, { 2, 3 } }, { "f16", WEFT_F16, 1, { 5 } }, { "bf16", WEFT_BF16, 3, { 1, 3, 1 } }, { "f64", WEFT_F64, 1, { 2 } },
-        { "scalar", WEFT_F32, 0, { 0 } }, { "six", WEFT_F16, 6, { 1, 2, 1, 2, 1, 2 } }, { "empty", WEFT_F32, 2, { 0, 4 } }, { ODD_NAME, WEFT_F32, 1, { 1 } }
+        { "f32", WEFT_F32, 2, { 2, 3 } }, { "f16", WEFT_F16, 1, { 5 } }, { "bf16", WEFT_BF16, 3, { 1, 3, 1 } },
+        { "f64", WEFT_F64, 1, { 2 } }, { "scalar", WEFT_F32, 0, { 0 } }, { "six", WEFT_F16, 6, { 1, 2, 1, 2, 1, 2 } },
+        { "empty", WEFT_F32, 2, { 0, 4 } }, { ODD_NAME, WEFT_F32, 1, { 1 } }
     };
     int n = 0;
     float ramp[8];
     for (int i = 0; i < 8; i++) ramp[i] = (float)i * 0.25f - 1;
     for (size_t i = 0; i < sizeof real / sizeof *real; i++)
-        items[n++] = (weft_st_item){ real[i].name, weft_tensor_from(c, WEFT_F32, real[i].rank, real[i].shape, ramp), real[i].type };
-    items[n++] = (weft_st_item){ "i64", weft_tensor_from(c, WEFT_I64, WEFT_SHAPE(2, 1), (const int64_t[]){ INT64_MIN, INT64_MAX }), WEFT_I64 };
-    items[n++] = (weft_st_item){ "i32", weft_tensor_from(c, WEFT_I32, WEFT_SHAPE(2), (const int32_t[]){ -1, 7 }), WEFT_I32 };
+        items[n++] = (weft_st_item){ real[i].name, weft_tensor_from(c, WEFT_F32, real[i].rank, real[i].shape, ramp),
+            real[i].type };
+    items[n++] = (weft_st_item){ "i64",
+        weft_tensor_from(c, WEFT_I64, WEFT_SHAPE(2, 1), (const int64_t[]){ INT64_MIN, INT64_MAX }), WEFT_I64 };
+    items[n++] =
+        (weft_st_item){ "i32", weft_tensor_from(c, WEFT_I32, WEFT_SHAPE(2), (const int32_t[]){ -1, 7 }), WEFT_I32 };
     items[n++] = (weft_st_item){ "u8", weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(3), "\x00\x7f\xff"), WEFT_U8 };
     items[n++] = (weft_st_item){ "empty too", weft_tensor_new(c, WEFT_U8, WEFT_SHAPE(3, 0, 2)), WEFT_U8 };
     return n;
@@ -441,7 +473,8 @@ TEST(writes_views_as_they_are_seen) {
     end(c);
 }
 
-static void check_unwritable(weft_ctx *c, const char *path, const weft_st_item *items, int n, const char *const *metadata, const char *want) {
+static void check_unwritable(
+    weft_ctx *c, const char *path, const weft_st_item *items, int n, const char *const *metadata, const char *want) {
     CHECK(weft_st_write(c, path, items, n, metadata) != WEFT_OK);
     CHECK_HAS(weft_message(c), want);
     CHECK_HAS(weft_message(c), path);
@@ -457,11 +490,15 @@ TEST(a_failed_write_leaves_nothing) {
     weft_scope s = weft_scope_named(c, "test");
     weft_tensor *t = weft_full(c, WEFT_F32, WEFT_SHAPE(100000), 1);
     const weft_st_item one[] = { { "a", t, WEFT_F32 } };
-    check_unwritable(c, path, (const weft_st_item[]){ { "a", t, WEFT_F32 }, { "b", t, WEFT_F32 }, { "a", t, WEFT_F16 } }, 3, NULL, "a name that is there twice");
+    check_unwritable(c, path,
+        (const weft_st_item[]){ { "a", t, WEFT_F32 }, { "b", t, WEFT_F32 }, { "a", t, WEFT_F16 } }, 3, NULL,
+        "a name that is there twice");
     check_unwritable(c, path, (const weft_st_item[]){ { "\xff", t, WEFT_F32 } }, 1, NULL, "not UTF-8");
     check_unwritable(c, path, (const weft_st_item[]){ { "__metadata__", t, WEFT_F32 } }, 1, NULL, "keeps for itself");
-    check_unwritable(c, path, (const weft_st_item[]){ { "a", NULL, WEFT_F32 } }, 1, NULL, "a tensor or type that is none");
-    check_unwritable(c, path, one, 1, (const char *const[]){ "k", "1", "k", "2", NULL }, "a metadata key that is there twice");
+    check_unwritable(
+        c, path, (const weft_st_item[]){ { "a", NULL, WEFT_F32 } }, 1, NULL, "a tensor or type that is none");
+    check_unwritable(
+        c, path, one, 1, (const char *const[]){ "k", "1", "k", "2", NULL }, "a metadata key that is there twice");
     check_unwritable(c, sub, one, 1, NULL, "No such file");
     check_unwritable(c, folder, one, 1, NULL, "is a folder, and is not written over");
     check_unwritable(c, "/dev/null", one, 1, NULL, "is a device, and is not written over");

@@ -1,9 +1,11 @@
 /* Fuzzers. tests/fuzz/fuzz_NAME.c is one entry point, `fuzz_NAME(data, size)`, and with libFuzzer a program:
  *
- *     clang -std=gnu11 -D_GNU_SOURCE -g -O1 -fopenmp -fsanitize=fuzzer,address,undefined -DWEFT_FUZZ -I. tests/fuzz/fuzz_NAME.c LIBRARIES
+ *     clang -std=gnu11 -D_GNU_SOURCE -g -O1 -fopenmp -fsanitize=fuzzer,address,undefined -DWEFT_FUZZ -I. \
+ *         tests/fuzz/fuzz_NAME.c LIBRARIES
  *     ./a.out -max_len=2048 NEW_FINDS tests/fuzz/corpus/NAME
  *
- * tests/test_fuzz_NAME.c drives the same entry point in every test run: with each file of the corpus, and with a fixed series of mutations. */
+ * tests/test_fuzz_NAME.c drives the same entry point in every test run: with each file of the corpus, and with a
+ * fixed series of mutations. */
 #ifndef WEFT_FUZZ_H
 #define WEFT_FUZZ_H
 
@@ -16,7 +18,13 @@
 #include <time.h>
 
 /* A fault of ours ends the process, as the sanitizers' do. */
-#define MUST(cond) do { if (!(cond)) { fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); abort(); } } while (0)
+#define MUST(cond) \
+    do { \
+        if (!(cond)) { \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #cond); \
+            abort(); \
+        } \
+    } while (0)
 
 /* Defines the entry point. */
 #ifdef WEFT_FUZZ
@@ -65,8 +73,10 @@ static inline void fuzz_load(struct fuzz_corpus *c, const char *folder) {
     }
 }
 
-/* One change of *size bytes: a bit, a byte, a word of the format, a number, a cut, a copied piece, a piece of another seed. */
-static inline void fuzz_mutate(uint64_t *state, uint8_t *bytes, size_t *size, const char *const *words, int word_count, const struct fuzz_corpus *c) {
+/* One change of *size bytes: a bit, a byte, a word of the format, a number, a cut, a copied piece, a piece of
+ * another seed. */
+static inline void fuzz_mutate(uint64_t *state, uint8_t *bytes, size_t *size, const char *const *words, int word_count,
+    const struct fuzz_corpus *c) {
     uint8_t piece[64];
     size_t n = 1 + fuzz_draw(state, 32), at = fuzz_draw(state, (uint32_t)*size + 1), from;
     uint32_t kind = fuzz_draw(state, 8);
@@ -78,7 +88,8 @@ static inline void fuzz_mutate(uint64_t *state, uint8_t *bytes, size_t *size, co
         memmove(bytes + at, bytes + at + n, *size - at - n);
         *size -= n;
     } else {                    /* put in */
-        if (kind <= 5) n = (size_t)snprintf((char *)piece, sizeof piece, "%s", words[fuzz_draw(state, (uint32_t)word_count)]);
+        if (kind <= 5)
+            n = (size_t)snprintf((char *)piece, sizeof piece, "%s", words[fuzz_draw(state, (uint32_t)word_count)]);
         else {
             const uint8_t *source = bytes;
             size_t length = *size;
@@ -98,10 +109,12 @@ static inline void fuzz_mutate(uint64_t *state, uint8_t *bytes, size_t *size, co
     }
 }
 
-/* Runs the corpus, then mutations of it for some seconds or a count, whichever ends first. Each input lies in memory of exactly its size, so
- * that a sanitizer sees the first byte past it. `fix` (or NULL) repairs what mutations always break. Returns the number of inputs. */
-static inline long fuzz_run(struct fuzz_corpus *c, void (*entry)(const uint8_t *, size_t), void (*fix)(uint64_t *state, uint8_t *bytes, size_t size),
-                            const char *const *words, int word_count, long most, double seconds) {
+/* Runs the corpus, then mutations of it for some seconds or a count, whichever ends first. Each input lies in memory
+ * of exactly its size, so that a sanitizer sees the first byte past it. `fix` (or NULL) repairs what mutations
+ * always break. Returns the number of inputs. */
+static inline long fuzz_run(struct fuzz_corpus *c, void (*entry)(const uint8_t *, size_t),
+    void (*fix)(uint64_t *state, uint8_t *bytes, size_t size), const char *const *words, int word_count, long most,
+    double seconds) {
     static uint8_t bytes[FUZZ_MOST];
     uint64_t state = 1;
     clock_t end = clock() + (clock_t)(seconds * CLOCKS_PER_SEC);
