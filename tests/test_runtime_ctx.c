@@ -195,6 +195,26 @@ TEST(keep_moves_several_results_out) {
     CLOSE(c);
 }
 
+TEST(keep_moves_the_first_of_a_scope_out) {
+    weft_ctx *c = open_device("reference");
+    weft_scope outer = weft_scope_named(c, "outer");
+    weft_scope s = weft_scope_named(c, "middle");
+    weft_tensor *a = weft_full(c, WEFT_F32, WEFT_SHAPE(16), 2);
+    weft_scope inner = weft_scope_named(c, "inner");
+    weft_tensor *b = weft_full(c, WEFT_F32, WEFT_SHAPE(16), 3);
+    weft_scope_keep(c, s, b);                   /* out of both */
+    weft_scope_end(c, inner, NULL);
+    CHECK_EQ(weft_memory_live(c), 128);
+    CHECK_EQ(((float *)weft_data(a))[0], 2);
+    weft_scope_keep(c, s, a);
+    weft_scope_end(c, s, NULL);
+    CHECK_EQ(weft_memory_live(c), 128);
+    CHECK_EQ(((float *)weft_data(b))[15], 3);
+    weft_scope_end(c, outer, NULL);
+    CHECK_EQ(weft_memory_live(c), 0);
+    CLOSE(c);
+}
+
 TEST(references_outlive_scopes) {
     weft_ctx *c = open_device("reference");
     weft_scope s = weft_scope_named(c, "s");

@@ -163,6 +163,27 @@ TEST(borrowed_memory_stays_readable_in_a_shape_only_run) {
     CLOSE(c);
 }
 
+TEST(values_are_read_and_written_in_a_shape_only_run) {
+    weft_ctx *c = open_device("reference");
+    weft_tensor *t = counting(c, WEFT_F32, WEFT_SHAPE(2, 2));
+    weft_tensor *turned = weft_permute(c, t, (const int[]){ 1, 0 });
+    float back[4] = { 0 };
+    weft_shape_only(c, true);
+    CHECK_EQ(weft_item(c, weft_slice(c, weft_slice(c, t, 0, 1, 1), 1, 1, 1)), 3);
+    CHECK_EQ(weft_read(c, turned, back, sizeof back), WEFT_OK);
+    CHECK(back[1] == 2 && back[2] == 1);
+    CHECK_EQ(weft_write(c, turned, (const float[]){ 5, 6, 7, 8 }, 16), WEFT_OK);
+    CHECK(weft_is_shape_only(c));
+    weft_shape_only(c, false);
+    CHECK_TENSOR(c, t, WEFT_SHAPE(2, 2), 0, 5, 7, 6, 8);
+    _Alignas(8) static char data[1 + sizeof(float)];
+    weft_shape_only(c, true);
+    weft_tensor *odd = weft_tensor_borrow(c, WEFT_F32, WEFT_SHAPE(1), data + 1, NULL, NULL);
+    weft_shape_only(c, false);
+    CHECK_TENSOR(c, odd, WEFT_SHAPE(1), 0, 0);
+    CLOSE(c);
+}
+
 TEST(reshape) {
     weft_ctx *c = open_device("reference");
     weft_tensor *t = counting(c, WEFT_F32, WEFT_SHAPE(2, 3, 4));
