@@ -74,7 +74,7 @@ static cJSON *parse_word(struct parser *p) {
         if (p->t.size - p->t.pos < n || memcmp(p->t.text + p->t.pos, words[i], n)) continue;
         p->t.pos += n;
         static const double number[] = { NAN, INFINITY, -INFINITY };
-        cJSON *node = i > 2 ? cJSON_CreateNumber(number[i - 3]) : i == 2 ? cJSON_CreateNull() : cJSON_CreateBool(i == 0);
+        cJSON *node = i > 2 ? cJSON_CreateNumber(number[i - 3]) : i < 2 ? cJSON_CreateBool(!i) : cJSON_CreateNull();
         return node ? node : fault(p, NO_MEMORY);
     }
     return fault(p, "expected a value");

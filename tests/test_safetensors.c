@@ -459,7 +459,7 @@ TEST(writes_views_as_they_are_seen) {
     weft_tensor *t = weft_permute(c, weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(2, 3), v), (const int[]){ 1, 0 });
     weft_safetensors *f = NULL;
     for (int i = 0; i < 8; i++) {       /* whatever the header's length, the data begin at a multiple of 8 */
-        CHECK(weft_st_write(c, path, &(weft_st_item){ "eightfold" + i, t, WEFT_F32 }, 1, NULL) == WEFT_OK);
+        CHECK(weft_st_write(c, path, &(weft_st_item){ &"eightfold"[i], t, WEFT_F32 }, 1, NULL) == WEFT_OK);
         weft_st_close(f);
         f = weft_st_open(c, path);
         REQUIRE(f);
