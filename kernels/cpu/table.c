@@ -15,7 +15,7 @@ const weft_kernels ISA_NAME(weft_cpu_table) = {
         WEIGHTS, WEIGHTS, F32, F32, F32, F32,                   /* pack … attention */
         F32, F32, F32,                                          /* norms, softmax */
         F32, F32, F32, F32, F32, ALL, ALL, F32,                 /* unary … reduce */
-        F32 | BIT(WEFT_U8), ALL, F32, F32,                      /* resample … timestep */
+        F32 | BIT(WEFT_U8), ALL, ALL, F32,                      /* resample … timestep */
     },
 };
 _Static_assert(WEFT_KERNEL_COUNT == 21, "a new kernel needs its types above, in the order of the list");

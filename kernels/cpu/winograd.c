@@ -15,7 +15,7 @@
 #include "kernels/cpu/winograd_transform.h"
 
 enum {
-    MOST_V = 12 << 20,          /* bytes of a block's V: the part of the cache that all cores share */
+    MOST_V = 8 << 20,          /* bytes of a block's V: the part of the cache that all cores share */
     FEW_TILES = 32,             /* blocks and items are not cut smaller than this for the cache or for balance */
     LEAST_TILES = 8,            /* but for want of memory */
     PAD = 16                    /* floats between arrays walked side by side, which else would fall on the same cache lines */
@@ -209,7 +209,8 @@ static struct job job_of(const weft_conv2d_args *a, int m) {
     struct job j = { .a = a, .m = m, .points = (m + 2) * (m + 2), .down = (a->oh + m - 1) / m, .across = (a->ow + m - 1) / m };
     j.tiles = a->n * j.down * j.across;
     j.columns = (a->o + NR - 1) / NR;
-    j.depth = round_up(block_depth(a->c), VL);
+    /* With few tiles a chunk's U is read once or twice only: then it had better stay in a core's own cache. */
+    j.depth = round_up(j.tiles > FEW_TILES / 2 ? block_depth(a->c) : MIN(a->c, K_BLOCK / 2), VL);
     j.chunks = (a->c + j.depth - 1) / j.depth;
     j.ld = round_up(j.depth, 16) + PAD;
     j.u_point = j.depth * NR + PAD;
