@@ -1,0 +1,74 @@
+/* Sampling: a plan of evaluations, and steps between them.
+ *
+ * x is the sample in the units of its noise level: x = x₀ + σ·noise. An evaluation gives the model's idea of x₀ ("denoised") at one σ; a step takes
+ * x from one evaluation to the next. Methods that evaluate twice in a step (heun, dpm_2) have two evaluations there: a step is then a pure
+ * function of (plan, evaluation, denoised, x, state), and KSampler, the stage nodes and Lua all run the same loop:
+ *
+ *     for i in evaluations:  denoised = guide(x, σᵢ);  x = step(i, x, denoised, state)
+ */
+#ifndef WEFT_SAMPLING_H
+#define WEFT_SAMPLING_H
+
+#include "nodes/sampling/schedule.h"
+#include "runtime/rng.h"
+
+enum { WEFT_HISTORY = 4 };
+
+/* What a method remembers between evaluations; it owns references. */
+typedef struct weft_sampler_state {
+    weft_tensor *start;                     /* x at the first evaluation of a step with two */
+    weft_tensor *slope;                     /* and the slope there */
+    weft_tensor *history[WEFT_HISTORY];     /* of earlier steps, newest first: denoised, or slopes, as the method wants */
+    int known;                              /* how many */
+    weft_rng *rng;                          /* for methods that add noise; the caller's */
+} weft_sampler_state;
+void weft_sampler_state_clear(weft_sampler_state *s);       /* drops the references; rng stays the caller's */
+/* Puts a tensor in front of the history. */
+void weft_sampler_remember(weft_sampler_state *s, weft_tensor *t);
+
+typedef struct weft_evaluation {
+    double sigma;               /* of x at this evaluation */
+    int step;                   /* it belongs to the step from sigmas[step] to sigmas[step + 1] */
+    int stage;                  /* 0, or 1: the second of its step */
+} weft_evaluation;
+
+typedef struct weft_method weft_method;
+typedef struct weft_sampling_plan {
+    const weft_method *method;
+    const double *sigmas;       /* steps + 1 of them, falling; the caller's */
+    int steps;
+    weft_evaluation *evaluations;
+    int count;
+} weft_sampling_plan;
+
+struct weft_method {
+    const char *name;           /* KSampler's sampler_name */
+    const char *summary;
+    bool noisy;                 /* draws noise between steps */
+    bool drops_penultimate;     /* KSampler plans one step more and leaves out the level before the last */
+    /* The second evaluation's σ of a step, 0 where it has none. NULL: never one. */
+    double (*second)(const double *sigmas, int step);
+    /* x at the next evaluation, in the innermost scope. */
+    weft_tensor *(*step)(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x, weft_tensor *denoised, weft_sampler_state *s);
+};
+
+/* Plans a method over noise levels. False with the error set. */
+bool weft_sampling_plan_make(weft_ctx *c, const weft_method *m, const double *sigmas, int count, weft_sampling_plan *out);
+void weft_sampling_plan_free(weft_sampling_plan *p);
+
+/* All methods, in KSampler's order; the names alone for its port. */
+extern const weft_method *const weft_methods[];
+extern const char *const weft_method_names[];
+
+/* ---- what methods are made of ---------------------------------------------------------------------------------------------------------------- */
+
+static inline double weft_level(const weft_sampling_plan *p, int i) { return p->evaluations[i].sigma; }
+static inline double weft_next_level(const weft_sampling_plan *p, int i) { return p->sigmas[p->evaluations[i].step + 1]; }
+/* (x − denoised)/σ: the direction of the noise. */
+weft_tensor *weft_slope(weft_ctx *c, weft_tensor *x, weft_tensor *denoised, double sigma);
+/* x + noise·scale, with fresh noise in NCHW order; x itself where scale is 0. */
+weft_tensor *weft_add_fresh_noise(weft_ctx *c, weft_tensor *x, double scale, weft_rng *rng);
+/* A step to `next` with as much fresh noise as keeps the process: *down to walk to, *up the noise's scale. */
+void weft_ancestral_step(double sigma, double next, double *down, double *up);
+
+#endif

@@ -1,0 +1,30 @@
+/* Noise levels: the table that a model was trained with, and the schedules that pick from it. Numbers as ComfyUI's (k-diffusion's):
+ * σ = √((1 − ᾱ)/ᾱ), kept in f32, interpolated in ln σ.
+ */
+#ifndef WEFT_SCHEDULE_H
+#define WEFT_SCHEDULE_H
+
+#include "nodes/checkpoint/scheduler_config.h"
+
+/* The training's noise levels, σ rising with the timestep. */
+typedef struct weft_sigma_table {
+    int count;                  /* num_train_timesteps */
+    double *alphas_cumprod;     /* ᾱ in double */
+    float *sigmas, *log_sigmas;
+} weft_sigma_table;
+
+/* From a model's settings; zero_snr rescales as ComfyUI's ModelSamplingDiscrete does. False with the error set. */
+bool weft_sigma_table_make(weft_ctx *c, const weft_scheduler_config *config, bool zero_snr, weft_sigma_table *out);
+void weft_sigma_table_free(weft_sigma_table *t);
+double weft_sigma_at(const weft_sigma_table *t, double timestep);       /* interpolated in ln σ */
+double weft_timestep_of(const weft_sigma_table *t, double sigma);       /* the nearest in ln σ, a whole number */
+/* percent of the way (0: most noise) to σ, as conditionings' time ranges mean it. */
+double weft_sigma_of_percent(const weft_sigma_table *t, double percent);
+
+/* KSampler's schedules, in ComfyUI's order. */
+extern const char *const weft_schedule_names[];
+
+/* steps + 1 levels (sometimes one or two fewer: beta and ddim_uniform drop repeats) that end in 0; *count of them, malloc'd. NULL with the error set. */
+double *weft_schedule_make(weft_ctx *c, const weft_sigma_table *t, int schedule, int steps, int *count);
+
+#endif
