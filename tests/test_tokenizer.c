@@ -1,4 +1,5 @@
-/* The tokenizer against what transformers' CLIPTokenizer gave (tests/golden/make_tokenizer.py), against hostile texts and broken files. */
+/* The tokenizer against what transformers' CLIPTokenizer gave (tests/golden/make_tokenizer.py), against hostile texts
+ * and broken files. */
 #include "tests/test.h"
 
 #include <sys/stat.h>
@@ -20,7 +21,8 @@ static weft_ctx *new_context(void) {
 /* ---- folders to read ---------------------------------------------------------------------------------------- */
 
 static const char *const names[] = {
-    "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "text",
+    "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json", "text",
 };
 
 /* Makes a folder of its own; its name stays good until the next call. */
@@ -34,7 +36,8 @@ static void put(const char *folder, const char *name, const char *content) {
     char path[256];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     FILE *f = fopen(path, "wb");
-    if (!f || fwrite(content, 1, strlen(content), f) != strlen(content) || fclose(f)) TEST_FAIL("%s cannot be written", path);
+    if (!f || fwrite(content, 1, strlen(content), f) != strlen(content) || fclose(f))
+        TEST_FAIL("%s cannot be written", path);
 }
 
 static void drop_folder(const char *folder) {
@@ -107,7 +110,8 @@ static void check_ids(const char *name, int text, const cJSON *want, const int32
 }
 
 /* All texts of a case; plain: where the case has no ids of its own. */
-static void check_texts(weft_ctx *c, const weft_tokenizer *t, const char *name, const cJSON *texts, const cJSON *ids, const cJSON *plain) {
+static void check_texts(weft_ctx *c, const weft_tokenizer *t, const char *name, const cJSON *texts, const cJSON *ids,
+                        const cJSON *plain) {
     const cJSON *text, *want = ids->child, *usual = plain->child;
     int number = 0;
     CHECK_EQ(cJSON_GetArraySize(texts), cJSON_GetArraySize(ids));
@@ -202,7 +206,8 @@ TEST(texts_as_a_tensor) {
     weft_tokenizer *t = open_case(c, cases, "plain");
     weft_scope s = weft_scope_named(c, "test");
     int64_t over = -1;
-    weft_tensor *ids = weft_tokenizer_texts(c, t, 2, (const char *const[]){ "a photo", "a photo of a cat, a photo of a cat" }, 5, &over);
+    const char *const texts[] = { "a photo", "a photo of a cat, a photo of a cat" };
+    weft_tensor *ids = weft_tokenizer_texts(c, t, 2, texts, 5, &over);
     int32_t got[10];
     REQUIRE(ids);
     CHECK_EQ(weft_type(ids), WEFT_I32);
@@ -242,7 +247,8 @@ TEST(decoded) {
         ids.at = calloc((size_t)n + 1, sizeof *ids.at);
         cJSON_ArrayForEach(id, list) ids.at[i++] = id->valueint;
         char *text = weft_tokenizer_decode(c, t, ids.at, n, &size), *expected = unhex(want->valuestring, &want_size);
-        if (!text || size != want_size || memcmp(text, expected, size)) TEST_FAIL("text %d: \"%s\", expected \"%s\"", number, text, expected);
+        if (!text || size != want_size || memcmp(text, expected, size))
+            TEST_FAIL("text %d: \"%s\", expected \"%s\"", number, text, expected);
         free(text);
         free(expected);
         weft_ids_free(&ids);
@@ -281,7 +287,8 @@ TEST(ids_of_the_real_vocabulary) {
         if (!t[k]) continue;
         check_texts(c, t[k], k ? "text" : "built in", at(cases, "texts"), at(cases, "real"), at(cases, "real"));
         CHECK_EQ(weft_tokenizer_size(t[k]), 49408);
-        CHECK(weft_tokenizer_bos(t[k]) == 49406 && weft_tokenizer_eos(t[k]) == 49407 && weft_tokenizer_pad(t[k]) == 49407);
+        CHECK(weft_tokenizer_bos(t[k]) == 49406 && weft_tokenizer_eos(t[k]) == 49407 &&
+              weft_tokenizer_pad(t[k]) == 49407);
         weft_tokenizer_free(t[k]);
     }
     if (!t[0] && !t[1]) printf("    the vocabulary of the models is not here: its ids are not checked\n");
@@ -313,8 +320,16 @@ TEST(invalid_utf8) {
     weft_tokenizer *t = open_case(c, cases, "plain");
     REQUIRE(t);
     static const struct { const char *text; int offset; } bad[] = {
-        { "\xff", 0 }, { "ab\x80", 2 }, { "a\xC0\x80", 1 }, { "é\xC3", 2 }, { "\xED\xA0\x80", 0 }, { "xy\xF4\x90\x80\x80", 2 },
-        { "\xE2\x82", 0 }, { "\xF8\x88\x80\x80\x80", 0 }, { "ok \xE2\x28\xA1", 3 }, { "\xE0\x80\xAF", 0 },
+        { "\xff", 0 },
+        { "ab\x80", 2 },
+        { "a\xC0\x80", 1 },
+        { "é\xC3", 2 },
+        { "\xED\xA0\x80", 0 },
+        { "xy\xF4\x90\x80\x80", 2 },
+        { "\xE2\x82", 0 },
+        { "\xF8\x88\x80\x80\x80", 0 },
+        { "ok \xE2\x28\xA1", 3 },
+        { "\xE0\x80\xAF", 0 },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char what[64];
@@ -333,8 +348,9 @@ TEST(invalid_utf8) {
     weft_ctx_free(c);
 }
 
-/* A megabyte of what could make a tokenizer slow: one word, no word, marks that all have to be sorted, special tokens. Each takes less
- * than half a second in a release; the bound leaves room for sanitizers and busy machines, and quadratic work is minutes. */
+/* A megabyte of what could make a tokenizer slow: one word, no word, marks that all have to be sorted, special tokens.
+ * Each takes less than half a second in a release; the bound leaves room for sanitizers and busy machines, and
+ * quadratic work is minutes. */
 TEST(long_texts) {
     weft_ctx *c = new_context();
     cJSON *cases = read_cases(c);
@@ -342,7 +358,8 @@ TEST(long_texts) {
     weft_tokenizer *t = open_case(c, cases, "new");
     REQUIRE(t);
     static const char *const parts[] = {
-        "a", "ab", "the", " ", "\n\xC2\xA0", "!", "'", "1", "a\xCC\x81\xCC\xA3", "\xCC\x81\xCC\xA3", "\xE0\xA2\x98\xCC\xA3", "<|endoftext|>",
+        "a", "ab", "the", " ", "\n\xC2\xA0", "!", "'", "1", "a\xCC\x81\xCC\xA3", "\xCC\x81\xCC\xA3",
+        "\xE0\xA2\x98\xCC\xA3", "<|endoftext|>",
         "<|EndOfText|>", "<", "<|startoftext|", "\xF0\x9F\x98\x80", "word ", "\xEA\xB0\x81", "\xC4\xB0",
     };
     size_t size = 1 << 20;
@@ -372,11 +389,14 @@ static uint64_t next_random(uint64_t *state) {
     return *state >> 33;
 }
 
-/* Random bytes, and random pieces that are UTF-8, for two seconds: ids or an error that names a byte, and every id is a token. */
+/* Random bytes, and random pieces that are UTF-8, for two seconds: ids or an error that names a byte, and every id is a
+ * token. */
 TEST(random_texts) {
     static const char *const pieces[] = {
-        "a", "B", "the", " ", "\t", "'s", "'", "12", "\xC2\xBD", "!", "<|endoftext|>", "<|StartOfText|>", "<|", "|>", "\xCC\x81", "\xCC\xA3", "\xE2\x80\x8D",
-        "\xF0\x9F\x91\xA9", "\xE6\x97\xA5", "\xD7\xA9", "\xC4\xB0", "\xE0\xA2\x98", "</w>", "\xEF\xBF\xBF", "\xF4\x8F\xBF\xBF", "\x7F", "\xC2\x85",
+        "a", "B", "the", " ", "\t", "'s", "'", "12", "\xC2\xBD", "!", "<|endoftext|>", "<|StartOfText|>", "<|", "|>",
+        "\xCC\x81", "\xCC\xA3", "\xE2\x80\x8D",
+        "\xF0\x9F\x91\xA9", "\xE6\x97\xA5", "\xD7\xA9", "\xC4\xB0", "\xE0\xA2\x98", "</w>", "\xEF\xBF\xBF",
+        "\xF4\x8F\xBF\xBF", "\x7F", "\xC2\x85",
     };
     weft_ctx *c = new_context();
     cJSON *cases = read_cases(c);
@@ -433,11 +453,17 @@ static void refuse_text(const char *text, size_t size, const char *what) {
 
 TEST(broken_text) {
     static const struct { const char *text, *what; } bad[] = {
-        { "", "vocab.txt:1: expected the title" }, { "a b\n", "vocab.txt:1: expected the title" }, { "#version: 0.2\n", "no merges" },
-        { "#version: 0.2\na b\nab\n", "vocab.txt:3: expected two tokens" }, { "#version: 0.2\na b c\n", "vocab.txt:2: expected two tokens" },
-        { "#version: 0.2\na b\n\nc d\n", "vocab.txt:3: expected two tokens" }, { "#version: 0.2\na b\na b\n", "vocab.txt:3: the token that this merge" },
-        { "#version: 0.2\nab c\n", "vocab.txt:2: the vocabulary has no token \"ab\"" }, { "#version: 0.2\na \n", "vocab.txt:2: expected two tokens" },
-        { "\x1f\x8b\x08", "gzip -dk vocab.txt" }, { "#version: 0.2\n<|endoftext| >\n", "vocab.txt: a merge makes a special token" },
+        { "", "vocab.txt:1: expected the title" },
+        { "a b\n", "vocab.txt:1: expected the title" },
+        { "#version: 0.2\n", "no merges" },
+        { "#version: 0.2\na b\nab\n", "vocab.txt:3: expected two tokens" },
+        { "#version: 0.2\na b c\n", "vocab.txt:2: expected two tokens" },
+        { "#version: 0.2\na b\n\nc d\n", "vocab.txt:3: expected two tokens" },
+        { "#version: 0.2\na b\na b\n", "vocab.txt:3: the token that this merge" },
+        { "#version: 0.2\nab c\n", "vocab.txt:2: the vocabulary has no token \"ab\"" },
+        { "#version: 0.2\na \n", "vocab.txt:2: expected two tokens" },
+        { "\x1f\x8b\x08", "gzip -dk vocab.txt" },
+        { "#version: 0.2\n<|endoftext| >\n", "vocab.txt: a merge makes a special token" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) refuse_text(bad[i].text, strlen(bad[i].text), bad[i].what);
     refuse_text("#version: 0.2\na \0\n", 18, "vocab.txt:2: expected two tokens");
@@ -448,7 +474,8 @@ TEST(broken_text) {
 }
 
 /* A folder with these files: the error's message has `what` in it. NULL: no such file. */
-static void refuse_folder(const char *vocab, const char *merges, const char *whole, const char *config, const char *what) {
+static void refuse_folder(const char *vocab, const char *merges, const char *whole, const char *config,
+                          const char *what) {
     weft_ctx *c = new_context();
     const char *folder = new_folder();
     REQUIRE(folder);
@@ -478,18 +505,28 @@ TEST(broken_folders) {
     refuse_folder("{\"a\":\"0\"}", "#version\n", NULL, NULL, "vocab.json: token \"a\": expected an id");
     refuse_folder(SMALL, "#version\na b\na\n", NULL, NULL, "merges.txt:3: expected two tokens");
     refuse_folder(SMALL, "#version\na b b\n", NULL, NULL, "merges.txt:2: expected two tokens");
-    refuse_folder(SMALL, "#version\na c\n", NULL, NULL, "merges.txt:2: merge \"a c\": the vocabulary has no token \"c\"");
-    refuse_folder(SMALL, "#version\nb a\n", NULL, NULL, "merges.txt:2: merge \"b a\": the vocabulary has no token \"ba\"");
+    refuse_folder(SMALL, "#version\na c\n", NULL, NULL,
+                  "merges.txt:2: merge \"a c\": the vocabulary has no token \"c\"");
+    refuse_folder(SMALL, "#version\nb a\n", NULL, NULL,
+                  "merges.txt:2: merge \"b a\": the vocabulary has no token \"ba\"");
     refuse_folder(NULL, NULL, "{}", NULL, "tokenizer.json: there is no \"model\"");
     refuse_folder(NULL, NULL, "{\"model\":{\"type\":\"Unigram\"}}", NULL, "tokenizer.json: model.type");
     refuse_folder(NULL, NULL, "{\"model\":{\"type\":\"BPE\",\"vocab\":" SMALL "}}", NULL, "model.end_of_word_suffix");
-    refuse_folder(NULL, NULL, "{\"model\":{\"end_of_word_suffix\":\"</w>\",\"vocab\":" SMALL "}}", NULL, "model.merges: expected a list");
-    refuse_folder(NULL, NULL, "{\"model\":{\"end_of_word_suffix\":\"</w>\",\"vocab\":" SMALL ",\"merges\":[[\"a\"]]}}", NULL, "model.merges: place 1");
-    refuse_folder(SMALL, "#version\na b\n", NULL, "{\"pad_token\":3}", "tokenizer_config.json: pad_token: expected a token");
-    refuse_folder(SMALL, "#version\na b\n", NULL, "{\"added_tokens_decoder\":[]}", "added_tokens_decoder: expected an object");
-    refuse_folder(SMALL, "#version\na b\n", NULL, "{\"added_tokens_decoder\":{\"x\":{\"content\":\"y\"}}}", "\"x\" is no id");
-    refuse_folder(SMALL, "#version\na b\n", NULL, "{\"added_tokens_decoder\":{\"1\":{\"content\":\"y\"}}}", "token \"y\" has id 1, which \"b\" has already");
-    refuse_folder(SMALL, "#version\na b\n", NULL, "{\"added_tokens_decoder\":{\"9\":{\"content\":\"y\",\"single_word\":true}}}", "single_word");
+    refuse_folder(NULL, NULL, "{\"model\":{\"end_of_word_suffix\":\"</w>\",\"vocab\":" SMALL "}}", NULL,
+                  "model.merges: expected a list");
+    refuse_folder(NULL, NULL, "{\"model\":{\"end_of_word_suffix\":\"</w>\",\"vocab\":" SMALL ",\"merges\":[[\"a\"]]}}",
+                  NULL, "model.merges: place 1");
+    refuse_folder(SMALL, "#version\na b\n", NULL, "{\"pad_token\":3}",
+                  "tokenizer_config.json: pad_token: expected a token");
+    refuse_folder(SMALL, "#version\na b\n", NULL, "{\"eos_token\":\"\"}", "eos_token or pad_token is empty");
+    refuse_folder(SMALL, "#version\na b\n", NULL, "{\"added_tokens_decoder\":[]}",
+                  "added_tokens_decoder: expected an object");
+    refuse_folder(SMALL, "#version\na b\n", NULL, "{\"added_tokens_decoder\":{\"x\":{\"content\":\"y\"}}}",
+                  "\"x\" is no id");
+    refuse_folder(SMALL, "#version\na b\n", NULL, "{\"added_tokens_decoder\":{\"1\":{\"content\":\"y\"}}}",
+                  "token \"y\" has id 1, which \"b\" has already");
+    refuse_folder(SMALL, "#version\na b\n", NULL,
+                  "{\"added_tokens_decoder\":{\"9\":{\"content\":\"y\",\"single_word\":true}}}", "single_word");
 }
 
 TEST_MAIN

@@ -68,8 +68,11 @@ static void *reserve(void *p, size_t *room, size_t count, size_t more, size_t si
     return grown;
 }
 /* False without memory. */
-#define RESERVE(p, room, count, more) \
-    (__extension__({ void *held = reserve((p), &(room), (count), (more), sizeof *(p)); if (held) (p) = held; held != NULL; }))
+#define RESERVE(p, room, count, more) (__extension__({ \
+        void *held = reserve((p), &(room), (count), (more), sizeof *(p)); \
+        if (held) (p) = held; \
+        held != NULL; \
+    }))
 
 weft_bpe *weft_bpe_new(void) {
     return calloc(1, sizeof(weft_bpe));

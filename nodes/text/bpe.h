@@ -1,8 +1,8 @@
 /* Byte-pair encoding over the byte alphabet of GPT-2: a vocabulary, its merges, and words as numbers by them.
  *
- * Each byte of a word is one letter of the alphabet, the last one with "</w>" behind it. Then the two neighbours whose merge
- * has the lowest rank, and of equals the leftmost, become one token, until no neighbours have a merge. Takes n log n.
- * Sources: Sennrich et al. 2016 (arXiv:1508.07909); tokenizers 0.23, models/bpe.
+ * Each byte of a word is one letter of the alphabet, the last one with "</w>" behind it. Then the two neighbours whose
+ * merge has the lowest rank, and of equals the leftmost, become one token, until no neighbours have a merge.
+ * Takes n log n. Sources: Sennrich et al. 2016 (arXiv:1508.07909); tokenizers 0.23, models/bpe.
  */
 #ifndef WEFT_TEXT_BPE_H
 #define WEFT_TEXT_BPE_H
@@ -18,7 +18,8 @@ weft_bpe *weft_bpe_new(void);
 void weft_bpe_free(weft_bpe *b);    /* takes NULL */
 /* Texts are in the byte alphabet, UTF-8. `id` must be 0…WEFT_BPE_IDS − 1. False without memory. */
 bool weft_bpe_add(weft_bpe *b, const char *text, size_t bytes, int32_t id);
-/* Sorts the tokens. False without memory, or where a text or an id is there twice: *twice is then the id, of two the higher. */
+/* Sorts the tokens. False without memory, or where a text or an id is there twice: *twice is then the id, of two the
+ * higher. */
 bool weft_bpe_index(weft_bpe *b, int32_t *twice);
 /* The id of a token; −1 where there is none. */
 int32_t weft_bpe_find(const weft_bpe *b, const char *text, size_t bytes);

@@ -1,6 +1,6 @@
-/* CLIP's vocabulary as a part of the program, where the build found it: WEFT_CLIP_VOCABULARY is then the path of OpenAI's
- * text, unpacked and cut behind the last merge that counts (vocabulary.cmake). The assembler reads it, so the build needs no
- * program to turn it into C.
+/* CLIP's vocabulary as a part of the program, where the build found it: WEFT_CLIP_VOCABULARY is then the path of
+ * OpenAI's text, unpacked and cut behind the last merge that counts (vocabulary.cmake). The assembler reads it, so the
+ * build needs no program to turn it into C.
  */
 #include "nodes/text/vocabulary.h"
 

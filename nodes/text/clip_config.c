@@ -1,4 +1,5 @@
-/* The text encoder's config.json and the models that are known; see clip_text.h. Defaults: transformers, configuration_clip.py. */
+/* The text encoder's config.json and the models that are known; see clip_text.h. Defaults: transformers,
+ * configuration_clip.py. */
 #include <math.h>
 #include <string.h>
 
@@ -11,8 +12,8 @@
 #define MAX_ID 2147483647
 
 const weft_clip_text_config weft_clip_text_l14 = {
-    .vocabulary = 49408, .width = 768, .inner = 3072, .layers = 12, .heads = 12, .positions = 77, .act = WEFT_ACT_QUICK_GELU,
-    .norm_eps = 1e-5, .eos = 49407,
+    .vocabulary = 49408, .width = 768, .inner = 3072, .layers = 12, .heads = 12, .positions = 77,
+    .act = WEFT_ACT_QUICK_GELU, .norm_eps = 1e-5, .eos = 49407,
 };
 const weft_clip_text_config weft_clip_text_h14 = {
     .vocabulary = 49408, .width = 1024, .inner = 4096, .layers = 23, .heads = 16, .positions = 77, .act = WEFT_ACT_GELU,
@@ -64,7 +65,8 @@ static void read_config(const weft_json *j, void *out) {
     d.norm_eps = weft_json_double(j, "layer_norm_eps", 1e-5);
     d.projection = with_projection(j) ? whole(j, "projection_dim", 1, MAX_WIDTH, 512) : 0;
     d.eos = whole(j, "eos_token_id", 0, MAX_ID, 49407);
-    if (weft_ok(j->ctx) && weft_clip_text_config_check(j->ctx, j->file, &d) == WEFT_OK) *(weft_clip_text_config *)out = d;
+    if (!weft_ok(j->ctx) || weft_clip_text_config_check(j->ctx, j->file, &d)) return;
+    *(weft_clip_text_config *)out = d;
 }
 
 weft_status weft_clip_text_config_read(weft_ctx *c, const char *path, weft_clip_text_config *config) {
@@ -87,13 +89,16 @@ weft_status weft_clip_text_config_check(weft_ctx *c, const char *name, const wef
         { "projection_dim", config->projection, 0, MAX_WIDTH },
         { "eos_token_id", config->eos, 0, MAX_ID },
     };
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (!weft_config_within(c, name, sizes[i].key, sizes[i].value, sizes[i].low, sizes[i].high)) return weft_error(c);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        bool within = weft_config_within(c, name, sizes[i].key, sizes[i].value, sizes[i].low, sizes[i].high);
+        if (!within) return weft_error(c);
+    }
     if (config->width % config->heads)
-        return weft_fail(c, WEFT_E_FORMAT, "%s: num_attention_heads: %d heads do not divide hidden_size %d", name, config->heads,
-                         config->width);
+        return weft_fail(c, WEFT_E_FORMAT, "%s: num_attention_heads: %d heads do not divide hidden_size %d", name,
+                         config->heads, config->width);
     if (!(config->norm_eps > 0 && config->norm_eps < 1))
         return weft_fail(c, WEFT_E_FORMAT, "%s: layer_norm_eps: %g is not between 0 and 1", name, config->norm_eps);
-    if ((unsigned)config->act >= WEFT_ACT_COUNT) return weft_fail(c, WEFT_E_FORMAT, "%s: hidden_act: no such function", name);
+    if ((unsigned)config->act >= WEFT_ACT_COUNT)
+        return weft_fail(c, WEFT_E_FORMAT, "%s: hidden_act: no such function", name);
     return weft_error(c);
 }

@@ -14,7 +14,8 @@ static weft_tensor *embeddings(weft_ctx *c, weft_params root, const weft_clip_te
     weft_params p = weft_sub(root, "embeddings");
     weft_scope s = weft_scope_begin(c, p);
     weft_tensor *x = weft_nn_embedding(c, weft_sub(p, "token_embedding"), ids, config->vocabulary, config->width, type);
-    weft_tensor *at = weft_param(c, weft_sub(p, "position_embedding"), "weight", (weft_init){ WEFT_INIT_NORMAL, 0, 0.01 },
+    weft_init init = { .kind = WEFT_INIT_NORMAL, .std = 0.01 };
+    weft_tensor *at = weft_param(c, weft_sub(p, "position_embedding"), "weight", init,
                                  WEFT_SHAPE(config->positions, config->width));
     at = weft_cast(c, weft_slice(c, at, 0, 0, weft_dim(ids, 1)), type);
     return weft_scope_end(c, s, weft_add(c, x, at));
@@ -26,11 +27,14 @@ static weft_tensor *attention(weft_ctx *c, weft_params p, weft_tensor *x, int he
     weft_scope s = weft_scope_begin(c, p);
     int64_t n = weft_dim(x, 0), t = weft_dim(x, 1), width = weft_dim(x, 2);
     weft_tensor *qkv[3];
-    for (int i = 0; i < 3; i++)
-        qkv[i] = weft_reshape(c, weft_nn_linear(c, weft_sub(p, names[i]), x, width, true), WEFT_SHAPE(n, t, heads, width / heads));
+    for (int i = 0; i < 3; i++) {
+        weft_tensor *y = weft_nn_linear(c, weft_sub(p, names[i]), x, width, true);
+        qkv[i] = weft_reshape(c, y, WEFT_SHAPE(n, t, heads, width / heads));
+    }
     weft_tensor *y = weft_attention(c, qkv[0], qkv[1], qkv[2], 0, true);
     y = weft_reshape(c, y, WEFT_SHAPE(n, t, width));
-    return weft_scope_end(c, s, weft_nn_linear_act(c, weft_sub(p, "out_proj"), y, width, true, WEFT_ACT_NONE, residual));
+    y = weft_nn_linear_act(c, weft_sub(p, "out_proj"), y, width, true, WEFT_ACT_NONE, residual);
+    return weft_scope_end(c, s, y);
 }
 
 static weft_tensor *layer(weft_ctx *c, weft_params p, const weft_clip_text_config *config, weft_tensor *x) {
@@ -76,7 +80,8 @@ static weft_tensor *pooled_rows(weft_ctx *c, weft_tensor *ids, int eos) {
 }
 
 /* x: what leaves the last layer. A norm looks at one row alone, so only the rows that are pooled get it. */
-static weft_tensor *pool(weft_ctx *c, weft_params p, const weft_clip_text_config *config, weft_tensor *ids, weft_tensor *x) {
+static weft_tensor *pool(weft_ctx *c, weft_params p, const weft_clip_text_config *config, weft_tensor *ids,
+                         weft_tensor *x) {
     weft_scope s = weft_scope_named(c, "pooled");
     weft_tensor *rows = weft_reshape(c, x, WEFT_SHAPE(-1, config->width));
     rows = weft_embedding(c, pooled_rows(c, ids, config->eos), rows, weft_type(x));
@@ -91,17 +96,20 @@ static weft_status check_inputs(weft_ctx *c, const weft_clip_text_config *config
     const weft_tensor *ids = in->ids;
     if (!ids) return weft_fail(c, WEFT_E_ARGUMENT, "clip text: ids are needed");
     if (weft_rank(ids) != 2 || (weft_type(ids) != WEFT_I32 && weft_type(ids) != WEFT_I64))
-        return weft_fail(c, WEFT_E_SHAPE, "clip text: the ids are %s; expected (B, T) i32 or i64", weft_describe(ids, text, sizeof text));
+        return weft_fail(c, WEFT_E_SHAPE, "clip text: the ids are %s; expected (B, T) i32 or i64",
+                         weft_describe(ids, text, sizeof text));
     if (weft_dim(ids, 1) < 1 || weft_dim(ids, 1) > config->positions)
-        return weft_fail(c, WEFT_E_SHAPE, "clip text: %" PRId64 " tokens; this model takes 1 to %d", weft_dim(ids, 1), config->positions);
+        return weft_fail(c, WEFT_E_SHAPE, "clip text: %" PRId64 " tokens; this model takes 1 to %d", weft_dim(ids, 1),
+                         config->positions);
     if (in->layer < -1 - config->layers || in->layer > config->layers)
-        return weft_fail(c, WEFT_E_ARGUMENT, "clip text: layer %d; this model has states %d to %d, or -1 to %d from the end", in->layer, 0,
-                         config->layers, -1 - config->layers);
+        return weft_fail(c, WEFT_E_ARGUMENT,
+                         "clip text: layer %d; this model has states 0 to %d, or -1 to %d from the end",
+                         in->layer, config->layers, -1 - config->layers);
     return WEFT_OK;
 }
 
-weft_status weft_clip_text(weft_ctx *c, weft_params p, const weft_clip_text_config *config, const weft_clip_text_inputs *in,
-                           weft_clip_text_outputs *out) {
+weft_status weft_clip_text(weft_ctx *c, weft_params p, const weft_clip_text_config *config,
+                           const weft_clip_text_inputs *in, weft_clip_text_outputs *out) {
     *out = (weft_clip_text_outputs){ 0 };
     if (!weft_ok(c) || check_inputs(c, config, in)) return weft_error(c);
     weft_scope s = weft_scope_begin(c, p);
@@ -121,8 +129,8 @@ weft_status weft_clip_text(weft_ctx *c, weft_params p, const weft_clip_text_conf
         if (weft_ok(c)) weft_progress(c, "text", i + 1, last);
     }
     weft_tensor *pooled = in->pooled ? pool(c, p, config, in->ids, x) : NULL;
-    weft_tensor *result = in->final_norm ? weft_nn_layer_norm(c, weft_sub(p, "final_layer_norm"), hidden, config->norm_eps)
-                                         : handed(c, hidden);
+    weft_tensor *result = handed(c, hidden);
+    if (in->final_norm) result = weft_nn_layer_norm(c, weft_sub(p, "final_layer_norm"), result, config->norm_eps);
     weft_unref(x);
     weft_unref(hidden);
     result = weft_scope_keep(c, s, result);
@@ -138,7 +146,8 @@ void weft_clip_text_walk(weft_ctx *c, weft_params root, void *user) {
     if (weft_clip_text_config_check(c, "clip text", config)) return;
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     weft_clip_text_inputs in = {
-        .ids = weft_tensor_new(c, WEFT_I32, WEFT_SHAPE(1, config->positions)), .type = WEFT_F32, .layer = -1, .final_norm = true, .pooled = true,
+        .ids = weft_tensor_new(c, WEFT_I32, WEFT_SHAPE(1, config->positions)), .type = WEFT_F32, .layer = -1,
+        .final_norm = true, .pooled = true,
     };
     (void)weft_clip_text(c, root, config, &in, &out);
     weft_scope_end(c, s, NULL);

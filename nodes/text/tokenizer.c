@@ -16,20 +16,23 @@
 
 /* Letters and numbers that PCRE2 10.42 (Unicode 14) does not know yet but the original (Unicode 16) does. */
 #define YOUNG_LETTERS \
-    "\\x{1C89}\\x{1C8A}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D65}\\x{10D6F}-\\x{10D85}" \
-    "\\x{10EC2}-\\x{10EC4}\\x{1123F}\\x{11240}\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}\\x{11390}-\\x{113B5}\\x{113B7}\\x{113D1}" \
-    "\\x{113D3}\\x{11BC0}-\\x{11BE0}\\x{11F02}\\x{11F04}-\\x{11F10}\\x{11F12}-\\x{11F33}\\x{1342F}\\x{13441}-\\x{13446}" \
-    "\\x{13460}-\\x{143FA}\\x{16100}-\\x{1611D}\\x{16D40}-\\x{16D6C}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}" \
-    "\\x{1E030}-\\x{1E06D}\\x{1E4D0}-\\x{1E4EB}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"
+    "\\x{1C89}\\x{1C8A}\\x{A7CB}-\\x{A7CD}\\x{A7DA}-\\x{A7DC}\\x{105C0}-\\x{105F3}\\x{10D4A}-\\x{10D65}" \
+    "\\x{10D6F}-\\x{10D85}\\x{10EC2}-\\x{10EC4}\\x{1123F}\\x{11240}\\x{11380}-\\x{11389}\\x{1138B}\\x{1138E}" \
+    "\\x{11390}-\\x{113B5}\\x{113B7}\\x{113D1}\\x{113D3}\\x{11BC0}-\\x{11BE0}\\x{11F02}\\x{11F04}-\\x{11F10}" \
+    "\\x{11F12}-\\x{11F33}\\x{1342F}\\x{13441}-\\x{13446}\\x{13460}-\\x{143FA}\\x{16100}-\\x{1611D}" \
+    "\\x{16D40}-\\x{16D6C}\\x{18CFF}\\x{1B132}\\x{1B155}\\x{1DF25}-\\x{1DF2A}\\x{1E030}-\\x{1E06D}" \
+    "\\x{1E4D0}-\\x{1E4EB}\\x{1E5D0}-\\x{1E5ED}\\x{1E5F0}\\x{2B739}\\x{2EBF0}-\\x{2EE5D}\\x{31350}-\\x{323AF}"
 #define YOUNG_NUMBERS \
-    "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11F50}-\\x{11F59}\\x{16130}-\\x{16139}\\x{16D70}-\\x{16D79}" \
-    "\\x{1CCF0}-\\x{1CCF9}\\x{1D2C0}-\\x{1D2D3}\\x{1E4F0}-\\x{1E4F9}\\x{1E5F1}-\\x{1E5FA}"
+    "\\x{10D40}-\\x{10D49}\\x{116D0}-\\x{116E3}\\x{11BF0}-\\x{11BF9}\\x{11F50}-\\x{11F59}\\x{16130}-\\x{16139}" \
+    "\\x{16D70}-\\x{16D79}\\x{1CCF0}-\\x{1CCF9}\\x{1D2C0}-\\x{1D2D3}\\x{1E4F0}-\\x{1E4F9}\\x{1E5F1}-\\x{1E5FA}"
 #define LETTERS "\\p{L}" YOUNG_LETTERS
 #define NUMBERS "\\p{N}" YOUNG_NUMBERS
-/* The one white space of a normalized text is the space. A special token that was written in capitals, and so was not cut out,
- * is three words: the parts of the two groups, and what is between. Nothing is tried twice: the runs are possessive. */
+/* The one white space of a normalized text is the space. A special token that was written in capitals, and so was not
+ * cut out, is three words: the parts of the two groups, and what is between. Nothing is tried twice: the runs are
+ * possessive. */
 static const char word_pattern[] =
-    "(<\\|)(?:startoftext|endoftext)(\\|>)|'s|'t|'re|'ve|'m|'ll|'d|[" LETTERS "]++|[" NUMBERS "]|[^ " LETTERS NUMBERS "]++";
+    "(<\\|)(?:startoftext|endoftext)(\\|>)|'s|'t|'re|'ve|'m|'ll|'d|[" LETTERS "]++"
+    "|[" NUMBERS "]|[^ " LETTERS NUMBERS "]++";
 
 /* A special token in the form in which it is looked for. */
 struct sought { char *text; size_t bytes; int32_t id; };
@@ -94,7 +97,8 @@ static bool prepare_specials(weft_tokenizer *t) {
 static weft_status prepare_words(weft_ctx *c, weft_tokenizer *t) {
     int error;
     PCRE2_SIZE place;
-    t->words = pcre2_compile((PCRE2_SPTR)word_pattern, sizeof word_pattern - 1, PCRE2_UTF | PCRE2_UCP, &error, &place, NULL);
+    t->words = pcre2_compile((PCRE2_SPTR)word_pattern, sizeof word_pattern - 1, PCRE2_UTF | PCRE2_UCP, &error, &place,
+                             NULL);
     t->limits = pcre2_match_context_create(NULL);
     if (!t->words || !t->limits) {
         PCRE2_UCHAR text[128] = "no memory";
@@ -158,8 +162,9 @@ weft_tokenizer *weft_tokenizer_open_builtin(weft_ctx *c) {
     size_t size;
     const char *text = weft_builtin_vocabulary(&size);
     if (text) return weft_tokenizer_parse_text(c, "built-in CLIP vocabulary", text, size);
-    weft_fail(c, WEFT_E_FILE, "this weft was built without CLIP's vocabulary, which checkpoints in one file do not bring: run "
-              "\"sh examples/setup_vocabulary.sh\" and build again, or use a diffusers folder, which has a tokenizer of its own");
+    weft_fail(c, WEFT_E_FILE, "this weft was built without CLIP's vocabulary, which checkpoints in one file do not "
+              "bring: run \"sh examples/setup_vocabulary.sh\", then cmake and the build again, or use a "
+              "diffusers folder, which has a tokenizer of its own");
     return NULL;
 }
 
@@ -221,8 +226,9 @@ static bool words(struct run *r, const char *text, size_t bytes) {
         at = v[1];
         if (n < 3) {
             if (!word(r, text + v[0], v[1] - v[0])) return false;
-        } else if (!word(r, text + v[2], v[3] - v[2]) || !word(r, text + v[3], v[4] - v[3]) || !word(r, text + v[4], v[5] - v[4])) {
-            return false;
+        } else {
+            for (int i = 2; i < 5; i++)
+                if (!word(r, text + v[i], v[i + 1] - v[i])) return false;
         }
     }
     return true;
@@ -230,7 +236,8 @@ static bool words(struct run *r, const char *text, size_t bytes) {
 
 static bool plain(struct run *r, const char *text, size_t bytes, int kind);
 
-/* Text of which one kind of special token (0: those in the text as it is, 1: normalized) is cut out, leftmost longest first. */
+/* Text of which one kind of special token (0: those in the text as it is, 1: normalized) is cut out, leftmost longest
+ * first. */
 static bool cut(struct run *r, const char *text, size_t bytes, int kind) {
     const weft_tokenizer *t = r->t;
     size_t from = 0;
@@ -258,11 +265,12 @@ static bool plain(struct run *r, const char *text, size_t bytes, int kind) {
 weft_status weft_tokenizer_encode(weft_ctx *c, const weft_tokenizer *t, const char *text, size_t bytes, weft_ids *ids) {
     if (!weft_ok(c)) return weft_error(c);
     if (bytes > WEFT_TEXT_LIMIT)
-        return weft_fail(c, WEFT_E_ARGUMENT, "tokenizer: a text of %zu bytes; the limit is %zu", bytes, WEFT_TEXT_LIMIT);
+        return weft_fail(c, WEFT_E_ARGUMENT, "tokenizer: a text of %zu bytes; the limit is %zu", bytes,
+                         WEFT_TEXT_LIMIT);
     ssize_t fault = weft_utf8_fault(text, bytes);
     if (fault >= 0)
-        return weft_fail(c, WEFT_E_ARGUMENT, "tokenizer: the text is not UTF-8: byte 0x%02X at offset %zd", (unsigned char)text[fault],
-                         fault);
+        return weft_fail(c, WEFT_E_ARGUMENT, "tokenizer: the text is not UTF-8: byte 0x%02X at offset %zd",
+                         (unsigned char)text[fault], fault);
     int64_t before = ids->count;
     struct run r = { .ctx = c, .t = t, .ids = ids, .match = pcre2_match_data_create(3, NULL) };
     bool ok = r.match ? cut(&r, text, bytes, 0) : no_memory(&r);
@@ -282,16 +290,19 @@ int64_t weft_tokenizer_frame(const weft_tokenizer *t, const int32_t *ids, int64_
     return count - fit;
 }
 
-weft_tensor *weft_tokenizer_texts(weft_ctx *c, const weft_tokenizer *t, int n, const char *const *texts, int64_t length, int64_t *cut_off) {
+weft_tensor *weft_tokenizer_texts(weft_ctx *c, const weft_tokenizer *t, int n, const char *const *texts, int64_t length,
+                                  int64_t *cut_off) {
     weft_ids ids = { 0 };
     weft_tensor *result = NULL;
     int32_t *all = NULL;
     if (cut_off) *cut_off = 0;
     if (!weft_ok(c)) return NULL;
-    if (n < 0 || length < 2 || length > INT32_MAX || (all = calloc((size_t)n * (size_t)length + 1, sizeof *all)) == NULL) {
-        if (n < 0 || length < 2 || length > INT32_MAX)
-            weft_fail(c, WEFT_E_ARGUMENT, "tokenizer: %d texts of %" PRId64 " tokens", n, length);
-        else weft_fail(c, WEFT_E_MEMORY, "tokenizer: no memory for the texts");
+    if (n < 0 || length < 2 || length > INT32_MAX) {
+        weft_fail(c, WEFT_E_ARGUMENT, "tokenizer: %d texts of %" PRId64 " tokens", n, length);
+        return NULL;
+    }
+    if ((all = calloc((size_t)n * (size_t)length + 1, sizeof *all)) == NULL) {
+        weft_fail(c, WEFT_E_MEMORY, "tokenizer: no memory for the texts");
         return NULL;
     }
     for (int i = 0; i < n; i++) {
@@ -309,7 +320,8 @@ out:
 
 /* ---- decoding ----------------------------------------------------------------------------------------------- */
 
-/* Writes a token's bytes to out, or, without out, counts them. A text that is not all in the byte alphabet stands for itself. */
+/* Writes a token's bytes to out, or, without out, counts them. A text that is not all in the byte alphabet stands for
+ * itself. */
 static size_t token_bytes(const char *token, char *out) {
     size_t n = 0, length = strlen(token);
     for (size_t at = 0; at < length; n++) {
@@ -329,7 +341,7 @@ static size_t token_bytes(const char *token, char *out) {
 /* How many bytes of a broken character belong together: the longest beginning of a well-formed one, at least 1. */
 static size_t broken_bytes(const unsigned char *p, size_t left) {
     unsigned char low = 0x80, high = 0xBF;
-    size_t want = p[0] >= 0xC2 && p[0] <= 0xDF ? 2 : p[0] >= 0xE0 && p[0] <= 0xEF ? 3 : p[0] >= 0xF0 && p[0] <= 0xF4 ? 4 : 1;
+    size_t want = p[0] < 0xC2 || p[0] > 0xF4 ? 1 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : 4;
     if (p[0] == 0xE0) low = 0xA0;
     if (p[0] == 0xED) high = 0x9F;
     if (p[0] == 0xF0) low = 0x90;

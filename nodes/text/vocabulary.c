@@ -1,7 +1,7 @@
 /* The tables from OpenAI's text, and special tokens; folders are read in vocabulary_folder.c. See vocabulary.h.
  *
- * The text gives a title line and one merge a line ("t h", "th e</w>"). Ids: the 256 letters in the order !–~, ¡–¬, ®–ÿ,
- * then the others by their bytes; the same with "</w>"; the merges; start; end.
+ * The text gives a title line and one merge a line ("t h", "th e</w>"). Ids: the 256 letters in the order !–~, ¡–¬,
+ * ®–ÿ, then the others by their bytes; the same with "</w>"; the merges; start; end.
  */
 #include "nodes/text/vocabulary.h"
 
@@ -53,10 +53,12 @@ weft_status weft_vocabulary_special(weft_ctx *c, weft_vocabulary *v, const char 
     if (known >= 0) id = known;
     else if (id < 0) id = next_id(v);
     const char *other = taken(v, id, text);
-    if (other) return weft_fail(c, WEFT_E_FORMAT, "%s: token \"%s\" has id %d, which \"%s\" has already", file, text, id, other);
+    if (other)
+        return weft_fail(c, WEFT_E_FORMAT, "%s: token \"%s\" has id %d, which \"%s\" has already", file, text, id,
+                         other);
     if (id >= WEFT_BPE_IDS || v->specials == WEFT_SPECIALS)
-        return weft_fail(c, WEFT_E_FORMAT, "%s: token \"%s\": more than %d special tokens, or an id of %d and more", file,
-                         text, WEFT_SPECIALS, WEFT_BPE_IDS);
+        return weft_fail(c, WEFT_E_FORMAT, "%s: token \"%s\": more than %d special tokens, or an id of %d and more",
+                         file, text, WEFT_SPECIALS, WEFT_BPE_IDS);
     weft_special *grown = realloc(v->special, ((size_t)v->specials + 1) * sizeof *grown);
     if (grown) v->special = grown;
     char *copy = grown ? strdup(text) : NULL;
@@ -139,12 +141,14 @@ static weft_status add_merges(weft_ctx *c, weft_bpe *b, const char *name, const 
         if (left < 0 || right < 0)
             return weft_fail(c, WEFT_E_FORMAT, "%s:%d: the vocabulary has no token \"%.*s\"", name, i + 2,
                              (int)(left < 0 ? m.left_bytes : m.right_bytes), left < 0 ? m.left : m.right);
-        if (!weft_bpe_merge(b, left, right, 512 + i)) return weft_fail(c, WEFT_E_MEMORY, "%s: no memory for the merges", name);
+        if (!weft_bpe_merge(b, left, right, 512 + i))
+            return weft_fail(c, WEFT_E_MEMORY, "%s: no memory for the merges", name);
     }
     return WEFT_OK;
 }
 
-weft_status weft_vocabulary_from_text(weft_ctx *c, weft_vocabulary *v, const char *name, const char *text, size_t size) {
+weft_status weft_vocabulary_from_text(weft_ctx *c, weft_vocabulary *v, const char *name, const char *text,
+                                      size_t size) {
     const char *at = text, *end = text + size, *line;
     size_t bytes;
     int32_t twice;
@@ -163,7 +167,8 @@ weft_status weft_vocabulary_from_text(weft_ctx *c, weft_vocabulary *v, const cha
     if (!weft_bpe_index(v->bpe, &twice)) {
         if (twice < 0) return weft_fail(c, WEFT_E_MEMORY, "%s: no memory for the vocabulary", name);
         if (twice >= v->bos) return weft_fail(c, WEFT_E_FORMAT, "%s: a merge makes a special token", name);
-        return weft_fail(c, WEFT_E_FORMAT, "%s:%d: the token that this merge makes is there already", name, twice - 510);
+        return weft_fail(c, WEFT_E_FORMAT, "%s:%d: the token that this merge makes is there already", name,
+                         twice - 510);
     }
     if (add_merges(c, v->bpe, name, at, end)) return weft_error(c);
     if (!weft_bpe_finish(v->bpe, v->eos)) return weft_fail(c, WEFT_E_MEMORY, "%s: no memory for the merges", name);

@@ -1,5 +1,7 @@
-# CLIP's vocabulary as a part of the library (builtin_vocabulary.c), where it is there: what examples/setup_vocabulary.sh fetched, or a file.
-set(WEFT_CLIP_VOCABULARY "" CACHE STRING "OpenAI's bpe_simple_vocab_16e6.txt or .txt.gz to build in; empty: the one that examples/setup_vocabulary.sh fetched; OFF: none")
+# CLIP's vocabulary as a part of the library (builtin_vocabulary.c), where it is there: what examples/setup_vocabulary.sh
+# fetched, or a file.
+set(WEFT_CLIP_VOCABULARY "" CACHE STRING
+    "OpenAI's bpe_simple_vocab_16e6.txt(.gz) to build in; empty: what examples/setup_vocabulary.sh fetched; OFF: none")
 
 function(weft_build_in_vocabulary)
   set(file "${WEFT_CLIP_VOCABULARY}")
@@ -32,7 +34,9 @@ function(weft_build_in_vocabulary)
   endif()
   file(COPY_FILE "${text}.new" "${text}" ONLY_IF_DIFFERENT)
   set(source "${CMAKE_SOURCE_DIR}/nodes/text/builtin_vocabulary.c")
-  set_source_files_properties("${source}" PROPERTIES COMPILE_DEFINITIONS "WEFT_CLIP_VOCABULARY=\"${text}\"" OBJECT_DEPENDS "${text}")
+  set_source_files_properties("${source}" PROPERTIES
+                              COMPILE_DEFINITIONS "WEFT_CLIP_VOCABULARY=\"${text}\""
+                              OBJECT_DEPENDS "${text}")
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${file}")
   message(STATUS "CLIP's vocabulary: ${file}")
 endfunction()

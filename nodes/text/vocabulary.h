@@ -10,7 +10,7 @@
 typedef struct weft_special {
     char *text;                 /* owned, ended by 0 */
     int32_t id;
-    bool normalized;            /* looked for in the normalized text, in its normalized form; otherwise in the text as it is */
+    bool normalized;            /* looked for in the normalized text, in that form; otherwise in the text as it is */
     bool first_listed;          /* it is in a list of added tokens, which counts more than a setting like "pad_token" */
 } weft_special;
 
@@ -23,12 +23,14 @@ typedef struct weft_vocabulary {
 
 /* Each fills *v from zero; on an error *v is to be freed all the same. */
 weft_status weft_vocabulary_from_folder(weft_ctx *c, weft_vocabulary *v, const char *folder) WEFT_MUST_CHECK;
-weft_status weft_vocabulary_from_text(weft_ctx *c, weft_vocabulary *v, const char *name, const char *text, size_t size) WEFT_MUST_CHECK;
+weft_status weft_vocabulary_from_text(weft_ctx *c, weft_vocabulary *v, const char *name, const char *text,
+                                      size_t size) WEFT_MUST_CHECK;
 void weft_vocabulary_free(weft_vocabulary *v);
 
-/* Adds a special token, or changes the one of this text; id −1: the vocabulary's, or else the next free one. `file` for messages. */
-weft_status weft_vocabulary_special(weft_ctx *c, weft_vocabulary *v, const char *file, const char *text, int32_t id, bool normalized,
-                                    bool first_listed);
+/* Adds a special token, or changes the one of this text; id −1: the vocabulary's, or else the next free one. `file` for
+ * messages. */
+weft_status weft_vocabulary_special(weft_ctx *c, weft_vocabulary *v, const char *file, const char *text, int32_t id,
+                                    bool normalized, bool first_listed);
 /* −1: no token has this text. */
 int32_t weft_vocabulary_find(const weft_vocabulary *v, const char *text);
 

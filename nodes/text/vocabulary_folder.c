@@ -1,9 +1,10 @@
-/* The tables from a tokenizer's folder, as transformers 5 reads one: tokenizer.json alone, or vocab.json and merges.txt; and
- * which texts are special tokens. See vocabulary.h.
+/* The tables from a tokenizer's folder, as transformers 5 reads one: tokenizer.json alone, or vocab.json and
+ * merges.txt; and which texts are special tokens. See vocabulary.h.
  *
- * Special tokens come from added_tokens_decoder in tokenizer_config.json; where that is missing, from added_tokens.json and
- * tokenizer.json, and special_tokens_map.json goes before tokenizer_config.json. Then come the settings bos_token, eos_token
- * …: a setting that is a plain text is looked for in the text as it is, and of two settings of one text the last one counts.
+ * Special tokens come from added_tokens_decoder in tokenizer_config.json; where that is missing, from added_tokens.json
+ * and tokenizer.json, and special_tokens_map.json goes before tokenizer_config.json. Then come the settings bos_token,
+ * eos_token …: a setting that is a plain text is looked for in the text as it is, and of two settings of one text the
+ * last one counts.
  */
 #include "nodes/text/vocabulary.h"
 
@@ -40,7 +41,8 @@ static weft_status add_vocabulary(struct folder *f, const char *file, const cJSO
     cJSON_ArrayForEach(entry, vocab) {
         int64_t id;
         if (!weft_json_i64(entry, &id) || id < 0 || id >= WEFT_BPE_IDS)
-            return weft_fail(c, WEFT_E_FORMAT, "%s: token \"%s\": expected an id of 0 to %d", file, entry->string, WEFT_BPE_IDS - 1);
+            return weft_fail(c, WEFT_E_FORMAT, "%s: token \"%s\": expected an id of 0 to %d", file, entry->string,
+                             WEFT_BPE_IDS - 1);
         if (!weft_bpe_add(f->v->bpe, entry->string, strlen(entry->string), (int32_t)id)) return no_memory(c, file);
     }
     if (weft_bpe_index(f->v->bpe, &twice)) return WEFT_OK;
@@ -61,8 +63,8 @@ static weft_status add_merge(struct folder *f, const char *file, int place, cons
     int32_t l = weft_bpe_find(b, left, left_bytes), r = weft_bpe_find(b, right, right_bytes);
     int32_t id = weft_bpe_find(b, joined, left_bytes + right_bytes);
     if (l < 0 || r < 0 || id < 0)
-        return weft_fail(c, WEFT_E_FORMAT, "%s:%d: merge \"%.*s %.*s\": the vocabulary has no token \"%.*s\"", file, place,
-                         (int)left_bytes, left, (int)right_bytes, right,
+        return weft_fail(c, WEFT_E_FORMAT, "%s:%d: merge \"%.*s %.*s\": the vocabulary has no token \"%.*s\"", file,
+                         place, (int)left_bytes, left, (int)right_bytes, right,
                          (int)(l < 0 ? left_bytes : r < 0 ? right_bytes : left_bytes + right_bytes),
                          l < 0 ? left : r < 0 ? right : joined);
     return weft_bpe_merge(b, l, r, id) ? WEFT_OK : no_memory(c, file);
@@ -73,8 +75,8 @@ static weft_status add_merge_text(struct folder *f, const char *file, int place,
     const char *space = memchr(text, ' ', bytes);
     size_t left = space ? (size_t)(space - text) : 0, right = space ? bytes - left - 1 : 0;
     if (!left || !right || memchr(space + 1, ' ', right) || memchr(text, 0, bytes))
-        return weft_fail(f->ctx, WEFT_E_FORMAT, "%s:%d: expected two tokens with a space between, found \"%.*s\"", file, place,
-                         (int)(bytes < 60 ? bytes : 60), text);
+        return weft_fail(f->ctx, WEFT_E_FORMAT, "%s:%d: expected two tokens with a space between, found \"%.*s\"", file,
+                         place, (int)(bytes < 60 ? bytes : 60), text);
     return add_merge(f, file, place, text, left, space + 1, right);
 }
 
@@ -128,7 +130,8 @@ static weft_status add_whole(struct folder *f) {
     if (type && (!cJSON_IsString(type) || strcmp(type->valuestring, "BPE")))
         return weft_fail(c, WEFT_E_FORMAT, "%s: model.type: expected \"BPE\", as CLIP's tokenizer is", f->whole_path);
     if (!cJSON_IsString(end) || strcmp(end->valuestring, "</w>"))
-        return weft_fail(c, WEFT_E_FORMAT, "%s: model.end_of_word_suffix: expected \"</w>\", as CLIP's tokenizer has it", f->whole_path);
+        return weft_fail(c, WEFT_E_FORMAT,
+                         "%s: model.end_of_word_suffix: expected \"</w>\", as CLIP's tokenizer has it", f->whole_path);
     if (add_vocabulary(f, f->whole_path, cJSON_GetObjectItemCaseSensitive(model, "vocab"))) return weft_error(c);
     return add_merges_list(f, f->whole_path, cJSON_GetObjectItemCaseSensitive(model, "merges"));
 }
@@ -141,14 +144,17 @@ static bool flag(const cJSON *object, const char *key, bool fallback) {
 }
 
 /* A token that is a text, or an object with "content". `special` is how it counts where the object does not say. */
-static weft_status add_token(struct folder *f, const char *file, const char *key, const cJSON *token, int64_t id, bool special,
-                             bool first_listed) {
+static weft_status add_token(struct folder *f, const char *file, const char *key, const cJSON *token, int64_t id,
+                             bool special, bool first_listed) {
     const cJSON *text = cJSON_IsObject(token) ? cJSON_GetObjectItemCaseSensitive(token, "content") : token;
-    if (!cJSON_IsString(text))
-        return weft_fail(f->ctx, WEFT_E_FORMAT, "%s: %s: expected a token, found %s", file, key, weft_json_kind(text ? text : token));
+    if (!cJSON_IsString(text)) {
+        const char *found = weft_json_kind(text ? text : token);
+        return weft_fail(f->ctx, WEFT_E_FORMAT, "%s: %s: expected a token, found %s", file, key, found);
+    }
     if (flag(token, "single_word", false))
         return weft_fail(f->ctx, WEFT_E_FORMAT, "%s: %s: \"single_word\" is not supported", file, key);
-    if (id >= WEFT_BPE_IDS) return weft_fail(f->ctx, WEFT_E_FORMAT, "%s: %s: an id of %d and more", file, key, WEFT_BPE_IDS);
+    if (id >= WEFT_BPE_IDS)
+        return weft_fail(f->ctx, WEFT_E_FORMAT, "%s: %s: an id of %d and more", file, key, WEFT_BPE_IDS);
     bool normalized = flag(token, "normalized", !flag(token, "special", special));
     return weft_vocabulary_special(f->ctx, f->v, file, text->valuestring, (int32_t)id, normalized, first_listed);
 }
@@ -157,19 +163,21 @@ static weft_status add_token(struct folder *f, const char *file, const char *key
 static weft_status add_decoder(struct folder *f, const cJSON *decoder) {
     const cJSON *entry;
     if (!cJSON_IsObject(decoder))
-        return weft_fail(f->ctx, WEFT_E_FORMAT, "%s: added_tokens_decoder: expected an object, found %s", f->config_path,
-                         weft_json_kind(decoder));
+        return weft_fail(f->ctx, WEFT_E_FORMAT, "%s: added_tokens_decoder: expected an object, found %s",
+                         f->config_path, weft_json_kind(decoder));
     cJSON_ArrayForEach(entry, decoder) {
         char *end;
         long id = strtol(entry->string, &end, 10);
         if (*end || end == entry->string || id < 0 || id >= WEFT_BPE_IDS)
-            return weft_fail(f->ctx, WEFT_E_FORMAT, "%s: added_tokens_decoder: \"%s\" is no id", f->config_path, entry->string);
+            return weft_fail(f->ctx, WEFT_E_FORMAT, "%s: added_tokens_decoder: \"%s\" is no id", f->config_path,
+                             entry->string);
         if (add_token(f, f->config_path, "added_tokens_decoder", entry, id, false, true)) break;
     }
     return weft_error(f->ctx);
 }
 
-/* What a setting is: of the map of special tokens or, where that has not got it, of the configuration. *file: whose it is. */
+/* What a setting is: of the map of special tokens or, where that has not got it, of the configuration. *file: whose it
+ * is. */
 static const cJSON *setting(const struct folder *f, const char *key, const char **file) {
     const cJSON *value = f->map ? cJSON_GetObjectItemCaseSensitive(f->map, key) : NULL;
     *file = value ? f->map_path : f->config_path;
@@ -177,8 +185,12 @@ static const cJSON *setting(const struct folder *f, const char *key, const char 
     return cJSON_IsNull(value) ? NULL : value;
 }
 
-static const char *const keys[] = { "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token" };
-static const char *const fallbacks[] = { "<|startoftext|>", "<|endoftext|>", "<|endoftext|>", NULL, "<|endoftext|>", NULL, NULL };
+static const char *const keys[] = {
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+};
+static const char *const fallbacks[] = {
+    "<|startoftext|>", "<|endoftext|>", "<|endoftext|>", NULL, "<|endoftext|>", NULL, NULL,
+};
 enum { BOS, EOS, UNKNOWN, SEP, PAD, KEYS = 7 };
 
 /* A setting's text; NULL where there is none. */
@@ -195,7 +207,10 @@ static weft_status add_added(struct folder *f) {
     cJSON_ArrayForEach(entry, f->added) {
         int64_t id;
         bool special = false;
-        for (int i = 0; i < KEYS; i++) special = special || (setting_text(f, i) && !strcmp(setting_text(f, i), entry->string));
+        for (int i = 0; i < KEYS; i++) {
+            const char *named = setting_text(f, i);
+            special = special || (named && !strcmp(named, entry->string));
+        }
         if (!weft_json_i64(entry, &id) || id < 0 || id >= WEFT_BPE_IDS)
             return weft_fail(f->ctx, WEFT_E_FORMAT, "%s: token \"%s\": expected an id", f->added_path, entry->string);
         if (weft_vocabulary_special(f->ctx, f->v, f->added_path, entry->string, (int32_t)id, !special, true)) break;
@@ -217,18 +232,22 @@ static weft_status add_whole_added(struct folder *f) {
 
 static weft_status add_settings(struct folder *f) {
     const char *file;
-    const cJSON *entry, *more = setting(f, "extra_special_tokens", &file);
+    const cJSON *entry, *more;
     for (int i = 0; i < KEYS; i++) {
         const cJSON *value = setting(f, keys[i], &file);
         if (value) add_token(f, file, keys[i], value, -1, true, false);
         else if (fallbacks[i]) weft_vocabulary_special(f->ctx, f->v, file, fallbacks[i], -1, false, false);
     }
-    if (!more || !cJSON_GetArraySize(more)) more = setting(f, "additional_special_tokens", &file);
-    if (cJSON_IsArray(more))
-        cJSON_ArrayForEach(entry, more) if (add_token(f, file, "additional_special_tokens", entry, -1, true, false)) break;
+    const char *key = "extra_special_tokens";
+    if (!cJSON_GetArraySize(more = setting(f, key, &file))) more = setting(f, key = "additional_special_tokens", &file);
+    if (!cJSON_IsArray(more)) more = NULL;
+    cJSON_ArrayForEach(entry, more)
+        if (add_token(f, file, key, entry, -1, true, false)) break;
     f->v->bos = weft_vocabulary_find(f->v, setting_text(f, BOS));
     f->v->eos = weft_vocabulary_find(f->v, setting_text(f, EOS));
     f->v->pad = weft_vocabulary_find(f->v, setting_text(f, PAD));
+    if (weft_ok(f->ctx) && (f->v->bos < 0 || f->v->eos < 0 || f->v->pad < 0))
+        weft_fail(f->ctx, WEFT_E_FORMAT, "%s: bos_token, eos_token or pad_token is empty", file);
     return weft_error(f->ctx);
 }
 
@@ -249,9 +268,12 @@ static cJSON *read_object(struct folder *f, const char *path) {
 static weft_status open_files(struct folder *f, const char *folder) {
     weft_ctx *c = f->ctx;
     static const char *const name[6] = {
-        "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+        "vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json",
     };
-    char **const path[6] = { &f->vocab_path, &f->merges_path, &f->whole_path, &f->config_path, &f->map_path, &f->added_path };
+    char **const path[6] = {
+        &f->vocab_path, &f->merges_path, &f->whole_path, &f->config_path, &f->map_path, &f->added_path,
+    };
     for (int i = 0; i < 6; i++)
         if (!(*path[i] = weft_path_join(c, folder, name[i]))) return weft_error(c);
     if (there(f->whole_path)) f->whole = read_object(f, f->whole_path);
