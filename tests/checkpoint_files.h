@@ -22,7 +22,8 @@ struct row { char ldm[128], name[128]; int part, rank; int64_t shape[4]; };
 struct rows { struct row *at; int count; };
 
 /* Appends the lines of "names.FAMILY.PART" that have a shape in a column (2: tiny, 3: full, 4: full, of sd2). */
-__attribute__((unused)) static void add_rows(struct rows *rows, weft_safetensors *golden, const char *family, int part, int column) {
+__attribute__((unused)) static void add_rows(struct rows *rows, weft_safetensors *golden, const char *family,
+                                             int part, int column) {
     char key[64];
     snprintf(key, sizeof key, "names.%s.%s", family, part_names[part]);
     const char *text = weft_st_metadata(golden, key);
@@ -50,13 +51,13 @@ __attribute__((unused)) static void add_rows(struct rows *rows, weft_safetensors
 /* ---- files ------------------------------------------------------------------------------------------------------ */
 
 enum layout {
-    LAYOUT_LDM = 1,             /* otherwise diffusers' names, each part with its folder's name and a dot in front if there are several */
+    LAYOUT_LDM = 1,             /* otherwise diffusers' names, with the folder's in front if there are several parts */
     LAYOUT_EMA = 2,             /* model_ema.… copies of the UNet, of other values */
     LAYOUT_NO_TEXT_MODEL = 4,   /* "cond_stage_model.transformer.encoder.…", as some have it */
     LAYOUT_BUFFERS = 8,         /* alphas_cumprod, position_ids, logit_scale */
     LAYOUT_UNKNOWN = 16,        /* two tensors that nobody knows */
     LAYOUT_NO_PREFIX = 32,      /* a part alone, under LDM names without their prefix */
-    LAYOUT_TEXT_MODEL = 64,     /* diffusers' names of the text encoder with "text_model." in front, as before transformers 5.6 */
+    LAYOUT_TEXT_MODEL = 64,     /* diffusers' names, those of the text encoder as before transformers 5.6 */
     LAYOUT_OLD_VAE = 128        /* query, key, value, proj_attn */
 };
 
@@ -106,7 +107,8 @@ static inline void replace(char *name, size_t size, const char *from, const char
 }
 
 static inline void stored_name(const struct file_options *o, const struct row *r, char *out, size_t size) {
-    static const char *const prefixes[] = { "cond_stage_model.transformer.", "model.diffusion_model.", "first_stage_model." };
+    static const char *const prefixes[] = { "cond_stage_model.transformer.", "model.diffusion_model.",
+                                            "first_stage_model." };
     if (o->layout & LAYOUT_LDM) {
         snprintf(out, size, "%s", r->ldm);
         if (o->layout & LAYOUT_NO_TEXT_MODEL) replace(out, size, "text_model.", "");
@@ -116,9 +118,9 @@ static inline void stored_name(const struct file_options *o, const struct row *r
         }
         return;
     }
-    bool several = o->parts & (o->parts - 1);
-    snprintf(out, size, "%s%s%s%s", several ? part_names[r->part] : "", several ? "." : "", r->part == TEXT && (o->layout & LAYOUT_TEXT_MODEL) ? "text_model." : "",
-             r->name);
+    bool several = o->parts & (o->parts - 1), level = r->part == TEXT && (o->layout & LAYOUT_TEXT_MODEL);
+    snprintf(out, size, "%s%s%s%s", several ? part_names[r->part] : "", several ? "." : "",
+             level ? "text_model." : "", r->name);
     if (!(o->layout & LAYOUT_OLD_VAE) || r->part != VAE) return;
     replace(out, size, ".to_q.", ".query.");
     replace(out, size, ".to_k.", ".key.");
@@ -149,19 +151,23 @@ static inline void put_extras(struct file_writer *w) {
     int layout = w->o->layout;
     if (layout & LAYOUT_BUFFERS) {
         put_tensor(w, "alphas_cumprod", weft_full(c, WEFT_F32, WEFT_SHAPE(1000), 0.5));
-        put_tensor(w, "cond_stage_model.transformer.text_model.embeddings.position_ids", weft_full(c, WEFT_I64, WEFT_SHAPE(1, 77), 1));
+        put_tensor(w, "cond_stage_model.transformer.text_model.embeddings.position_ids",
+                   weft_full(c, WEFT_I64, WEFT_SHAPE(1, 77), 1));
         put_tensor(w, "cond_stage_model.logit_scale", weft_scalar(c, WEFT_F32, 4.6));
     }
     if (layout & LAYOUT_UNKNOWN) {
-        put_tensor(w, "model.diffusion_model.input_blocks.1.0.in_layers.9.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(3), 1));
+        put_tensor(w, "model.diffusion_model.input_blocks.1.0.in_layers.9.weight",
+                   weft_full(c, WEFT_F32, WEFT_SHAPE(3), 1));
         put_tensor(w, "strange.thing", weft_full(c, WEFT_F32, WEFT_SHAPE(2, 2), 1));
     }
 }
 
 /* OpenCLIP files have one layer more than is used. */
 static inline void put_last_layer(struct file_writer *w) {
-    put_tensor(w, "cond_stage_model.model.transformer.resblocks.2.ln_1.weight", weft_full(w->c, WEFT_F32, WEFT_SHAPE(64), 1));
-    put_tensor(w, "cond_stage_model.model.transformer.resblocks.2.mlp.c_fc.bias", weft_full(w->c, WEFT_F32, WEFT_SHAPE(192), 1));
+    put_tensor(w, "cond_stage_model.model.transformer.resblocks.2.ln_1.weight",
+               weft_full(w->c, WEFT_F32, WEFT_SHAPE(64), 1));
+    put_tensor(w, "cond_stage_model.model.transformer.resblocks.2.mlp.c_fc.bias",
+               weft_full(w->c, WEFT_F32, WEFT_SHAPE(192), 1));
 }
 
 /* Writes the tiny model of a family; REPORTS on failure. */
@@ -182,10 +188,12 @@ __attribute__((unused)) static bool write_file(weft_ctx *c, const char *path, st
         if (put_joined(&w, &rows, r, name)) continue;
         put_tensor(&w, name, row_tensor(&w, r));
         if (!(o.layout & LAYOUT_EMA) || r->part != UNET) continue;
-        snprintf(name, sizeof name, "model_ema.diffusion_model%.*s", (int)(sizeof name - 32), r->ldm + strlen("model.diffusion_model"));
+        snprintf(name, sizeof name, "model_ema.diffusion_model%.*s", (int)(sizeof name - 32),
+                 r->ldm + strlen("model.diffusion_model"));
         put_tensor(&w, name, weft_full(c, WEFT_F32, WEFT_SHAPE(1), 3));
     }
-    if ((o.layout & LAYOUT_LDM) && (o.parts & WEFT_PART_TEXT) && !strcmp(o.family, "sd2") && !(o.layout & LAYOUT_NO_PREFIX)) put_last_layer(&w);
+    if ((o.layout & LAYOUT_LDM) && (o.parts & WEFT_PART_TEXT) && !strcmp(o.family, "sd2") &&
+        !(o.layout & LAYOUT_NO_PREFIX)) put_last_layer(&w);
     put_extras(&w);
     bool ok = weft_ok(c) && weft_st_write(c, path, w.items, w.count, o.metadata) == WEFT_OK;
     if (!ok) TEST_FAIL("%s cannot be written: %s", path, weft_message(c));
@@ -228,7 +236,8 @@ __attribute__((unused)) static const char *in(const char *folder, const char *na
 
 __attribute__((unused)) static void put_text(const char *folder, const char *name, const char *content) {
     FILE *f = fopen(in(folder, name), "wb");
-    if (!f || fwrite(content, 1, strlen(content), f) != strlen(content) || fclose(f)) TEST_FAIL("%s cannot be written", name);
+    if (!f || fwrite(content, 1, strlen(content), f) != strlen(content) || fclose(f))
+        TEST_FAIL("%s cannot be written", name);
 }
 
 /* A folder of diffusers with these parts, in `folder` (which is there). */
@@ -236,7 +245,8 @@ __attribute__((unused)) static bool write_folder(weft_ctx *c, const char *folder
     weft_safetensors *golden = weft_st_open(c, GOLDEN);
     unsigned parts = o.parts;
     bool ok = golden != NULL;
-    put_text(folder, "model_index.json", "{\"_class_name\": \"StableDiffusionPipeline\", \"unet\": [\"diffusers\", \"UNet2DConditionModel\"]}");
+    put_text(folder, "model_index.json",
+             "{\"_class_name\": \"StableDiffusionPipeline\", \"unet\": [\"diffusers\", \"UNet2DConditionModel\"]}");
     for (int part = 0; part < 3 && ok; part++) {
         char sub[200], file[256], key[64];
         if (!(parts >> part & 1)) continue;

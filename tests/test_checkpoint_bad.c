@@ -1,4 +1,5 @@
-/* Checkpoints that are none, or broken, or of another model: every one gives an error that says what is wrong, and leaks nothing. */
+/* Checkpoints that are none, or broken, or of another model: every one gives an error that says what is wrong, and
+ * leaks nothing. */
 #include "nodes/checkpoint/checkpoint.h"
 #include "tests/checkpoint_files.h"
 
@@ -19,7 +20,7 @@ static void expect(weft_ctx *c, const char *path, unsigned need, weft_status sta
 }
 #define EXPECT(c, path, need, status, ...) expect(c, path, need, status, (const char *const[]){ __VA_ARGS__, NULL })
 
-/* ---- files that are something else --------------------------------------------------------------------------------------- */
+/* ---- files that are something else ------------------------------------------------------------------------------ */
 
 /* A file of one small f32 tensor of this name. */
 static void write_one(weft_ctx *c, const char *path, const char *name, int rank, const int64_t *shape) {
@@ -35,13 +36,16 @@ TEST(other_kinds) {
         { "unet.down_blocks.0.attentions.0.to_q.lora_A.weight", "a LoRA" },
         { "text_model.encoder.layers.0.self_attn.to_q_lora.down.weight", "a LoRA" },
         { "emb_params", "an embedding" }, { "clip_g", "an embedding" },
-        { "control_model.input_blocks.0.0.weight", "a ControlNet" }, { "controlnet_cond_embedding.conv_in.weight", "a ControlNet" },
+        { "control_model.input_blocks.0.0.weight", "a ControlNet" },
+        { "controlnet_cond_embedding.conv_in.weight", "a ControlNet" },
         { "conditioner.embedders.1.model.ln_final.weight", "Stable Diffusion XL" },
-        { "model.diffusion_model.label_emb.0.0.weight", "Stable Diffusion XL" }, { "add_embedding.linear_1.weight", "Stable Diffusion XL" },
+        { "model.diffusion_model.label_emb.0.0.weight", "Stable Diffusion XL" },
+        { "add_embedding.linear_1.weight", "Stable Diffusion XL" },
         { "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", "Stable Diffusion 3" },
         { "double_blocks.0.img_attn.qkv.weight", "Flux" },
         { "down_blocks.0.motion_modules.0.temporal_transformer.norm.weight", "a motion module" },
-        { "image_proj.proj.weight", "an IP-Adapter" }, { "vision_model.post_layernorm.weight", "a CLIP vision encoder" },
+        { "image_proj.proj.weight", "an IP-Adapter" },
+        { "vision_model.post_layernorm.weight", "a CLIP vision encoder" },
         { "body.0.rdb1.conv1.weight", "an upscaler" }, { "some.tensor", "holds no text encoder, UNet or autoencoder" },
     };
     weft_ctx *c = context();
@@ -61,7 +65,8 @@ TEST(part_for_whole) {
     const char *folder = new_folder();
     char path[128];
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
-    REQUIRE(write_file(c, path, (struct file_options){ .family = "sd1", .parts = WEFT_PART_VAE, .layout = LAYOUT_LDM | LAYOUT_NO_PREFIX, .type = WEFT_F16 }));
+    REQUIRE(write_file(c, path, (struct file_options){ .family = "sd1", .parts = WEFT_PART_VAE,
+                                                       .layout = LAYOUT_LDM | LAYOUT_NO_PREFIX, .type = WEFT_F16 }));
     EXPECT(c, path, WEFT_PARTS_ALL, WEFT_E_FORMAT, "lacks what is needed: text encoder, UNet", "it holds: autoencoder");
     EXPECT(c, path, WEFT_PART_UNET, WEFT_E_FORMAT, "it holds: autoencoder");
     drop_folder(folder);
@@ -112,24 +117,30 @@ TEST(wrong_arguments) {
     weft_ctx_free(c);
 }
 
-/* ---- weights that do not fit ------------------------------------------------------------------------------------------------ */
+/* ---- weights that do not fit ------------------------------------------------------------------------------------ */
 
 TEST(lacking_and_misshapen) {
     weft_ctx *c = context();
     const char *folder = new_folder();
-    struct file_options o = { .family = "sd1", .parts = WEFT_PARTS_ALL, .layout = LAYOUT_LDM, .type = WEFT_F16, .without = "resnets.1.norm1.bias" };
+    struct file_options o = { .family = "sd1", .parts = WEFT_PARTS_ALL, .layout = LAYOUT_LDM, .type = WEFT_F16,
+                              .without = "resnets.1.norm1.bias" };
     char path[128];
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
     REQUIRE(write_file(c, path, o));
-    EXPECT(c, path, WEFT_PARTS_ALL, WEFT_E_PARAMS, path, "unet: parameters do not fit: 9 missing: down_blocks.0.resnets.1.norm1.bias", "vae: parameters do not fit: 10 missing");
+    EXPECT(c, path, WEFT_PARTS_ALL, WEFT_E_PARAMS, path,
+           "unet: parameters do not fit: 9 missing: down_blocks.0.resnets.1.norm1.bias",
+           "vae: parameters do not fit: 10 missing");
     /* All parts tell: of the text encoder one, of the UNet one. */
     o.without = "layers.1.mlp.fc1.weight";
     o.misshape = "mid_block.resnets.0.conv1.bias";
     REQUIRE(write_file(c, path, o));
-    EXPECT(c, path, WEFT_PARTS_ALL, WEFT_E_PARAMS, "text_encoder: parameters do not fit: 1 missing: encoder.layers.1.mlp.fc1.weight",
-           "unet: parameters do not fit: 1 misshapen: mid_block.resnets.0.conv1.bias has the shape (97), expected (96)");
+    EXPECT(c, path, WEFT_PARTS_ALL, WEFT_E_PARAMS,
+           "text_encoder: parameters do not fit: 1 missing: encoder.layers.1.mlp.fc1.weight",
+           "unet: parameters do not fit: 1 misshapen: mid_block.resnets.0.conv1.bias has the shape (97), "
+           "expected (96)");
     /* Also the tensors that the configuration is taken from. */
-    static const char *const told_by[] = { "conv_in.weight", "down_blocks.1.resnets.0.conv1.weight", "time_embedding.linear_1.weight", "conv_out.weight",
+    static const char *const told_by[] = { "conv_in.weight", "down_blocks.1.resnets.0.conv1.weight",
+                                           "time_embedding.linear_1.weight", "conv_out.weight",
                                            "downsamplers.0.conv", "upsamplers.0.conv", "token_embedding.weight" };
     for (size_t i = 0; i < sizeof told_by / sizeof *told_by; i++) {
         o.without = told_by[i];
@@ -144,24 +155,30 @@ TEST(lacking_and_misshapen) {
 TEST(parts_of_two_models) {
     weft_ctx *c = context();
     const char *folder = new_folder();
-    REQUIRE(write_folder(c, folder, (struct file_options){ .family = "sd1", .parts = WEFT_PARTS_ALL, .type = WEFT_F16 }));
-    REQUIRE(write_folder(c, folder, (struct file_options){ .family = "sd2", .parts = WEFT_PART_UNET, .type = WEFT_F16 }));
+    REQUIRE(write_folder(c, folder, (struct file_options){ .family = "sd1", .parts = WEFT_PARTS_ALL,
+                                                           .type = WEFT_F16 }));
+    REQUIRE(write_folder(c, folder, (struct file_options){ .family = "sd2", .parts = WEFT_PART_UNET,
+                                                           .type = WEFT_F16 }));
     EXPECT(c, folder, WEFT_PARTS_ALL, WEFT_E_FORMAT, "do not go together", "takes texts of width 64", "gives 128");
     drop_folder(folder);
     weft_ctx_free(c);
 }
 
-/* ---- folders ------------------------------------------------------------------------------------------------------------------ */
+/* ---- folders ---------------------------------------------------------------------------------------------------- */
 
 TEST(broken_folders) {
     weft_ctx *c = context();
     const char *folder = new_folder();
-    EXPECT(c, folder, 0, WEFT_E_FILE, "no model here; looked for model_index.json, config.json, text_encoder/, unet/, vae/");
+    EXPECT(c, folder, 0, WEFT_E_FILE,
+           "no model here; looked for model_index.json, config.json, text_encoder/, unet/, vae/");
     put_text(folder, "config.json", "{\"_class_name\": \"UNet2DModel\"}");
     EXPECT(c, folder, 0, WEFT_E_FORMAT, "UNet2DModel", "UNet2DConditionModel");
     put_text(folder, "config.json", "{\"_class_name\": \"UNet2DConditionModel\"}");
-    EXPECT(c, folder, 0, WEFT_E_FILE, "diffusion_pytorch_model.safetensors, diffusion_pytorch_model.safetensors.index.json, diffusion_pytorch_model.fp16.safetensors");
-    EXPECT(c, folder, WEFT_PARTS_ALL, WEFT_E_FORMAT, "is the folder of the UNet alone; also needed: text encoder, autoencoder");
+    EXPECT(c, folder, 0, WEFT_E_FILE,
+           "diffusion_pytorch_model.safetensors, diffusion_pytorch_model.safetensors.index.json, "
+           "diffusion_pytorch_model.fp16.safetensors");
+    EXPECT(c, folder, WEFT_PARTS_ALL, WEFT_E_FORMAT,
+           "is the folder of the UNet alone; also needed: text encoder, autoencoder");
     EXPECT(c, folder, WEFT_PART_VAE, WEFT_E_FORMAT, "is the folder of the UNet alone");
     put_text(folder, "diffusion_pytorch_model.bin", "\x80\2}q");
     EXPECT(c, folder, 0, WEFT_E_FORMAT, "diffusion_pytorch_model.bin", "is a pickle");
@@ -175,8 +192,10 @@ TEST(broken_folders) {
 
 TEST(broken_indices) {
     static const char *const bad[][2] = {
-        { "{}", "weight_map" }, { "{\"weight_map\": {}}", "weight_map" }, { "{\"weight_map\": {\"a\": 1}}", "weight_map" },
-        { "{\"weight_map\": {\"a\": \"../x.safetensors\"}}", "in the same folder" }, { "{\"weight_map\": {\"a\": \"/etc/passwd\"}}", "in the same folder" },
+        { "{}", "weight_map" }, { "{\"weight_map\": {}}", "weight_map" },
+        { "{\"weight_map\": {\"a\": 1}}", "weight_map" },
+        { "{\"weight_map\": {\"a\": \"../x.safetensors\"}}", "in the same folder" },
+        { "{\"weight_map\": {\"a\": \"/etc/passwd\"}}", "in the same folder" },
         { "{\"weight_map\": {\"a\": \"gone.safetensors\"}}", "gone.safetensors" }, { "[", ":1:" }, { "", "index.json" },
     };
     weft_ctx *c = context();
@@ -194,9 +213,12 @@ TEST(broken_indices) {
 TEST(other_pipelines) {
     static const char *const bad[][2] = {
         { "{\"_class_name\": \"StableDiffusionXLPipeline\"}", "Stable Diffusion XL, which Weft does not read yet" },
-        { "{\"_class_name\": \"Own\", \"text_encoder_2\": [\"transformers\", \"CLIPTextModelWithProjection\"]}", "two text encoders" },
-        { "{\"_class_name\": \"FluxPipeline\"}", "Flux" }, { "{\"_class_name\": \"Own\", \"transformer\": [\"a\", \"b\"]}", "transformer" },
-        { "{\"_class_name\": \"StableDiffusion3Pipeline\"}", "Stable Diffusion 3" }, { "[1]", "expected an object" }, { "{\"_class_name\": 3}", "_class_name" },
+        { "{\"_class_name\": \"Own\", \"text_encoder_2\": [\"transformers\", \"CLIPTextModelWithProjection\"]}",
+          "two text encoders" },
+        { "{\"_class_name\": \"FluxPipeline\"}", "Flux" },
+        { "{\"_class_name\": \"Own\", \"transformer\": [\"a\", \"b\"]}", "transformer" },
+        { "{\"_class_name\": \"StableDiffusion3Pipeline\"}", "Stable Diffusion 3" }, { "[1]", "expected an object" },
+        { "{\"_class_name\": 3}", "_class_name" },
     };
     weft_ctx *c = context();
     const char *folder = new_folder();
@@ -205,11 +227,13 @@ TEST(other_pipelines) {
         EXPECT(c, folder, 0, WEFT_E_FORMAT, "model_index.json", bad[i][1]);
     }
     /* A pipeline without text: the part that is needed is not there. */
-    put_text(folder, "model_index.json", "{\"_class_name\": \"DDPMPipeline\", \"unet\": [\"diffusers\", \"UNet2DModel\"]}");
+    put_text(folder, "model_index.json",
+             "{\"_class_name\": \"DDPMPipeline\", \"unet\": [\"diffusers\", \"UNet2DModel\"]}");
     mkdir(in(folder, "unet"), 0755);
     EXPECT(c, folder, WEFT_PARTS_ALL, WEFT_E_FILE, "lacks the text encoder, autoencoder; looked for");
     put_text(folder, "unet/config.json", "{\"_class_name\": \"UNet2DModel\"}");
-    write_one(c, in(folder, "unet/diffusion_pytorch_model.safetensors"), "time_embedding.linear_1.weight", WEFT_SHAPE(2, 2));
+    write_one(c, in(folder, "unet/diffusion_pytorch_model.safetensors"), "time_embedding.linear_1.weight",
+              WEFT_SHAPE(2, 2));
     EXPECT(c, folder, WEFT_PART_UNET, WEFT_E_FORMAT, "unet/config.json: _class_name: UNet2DModel is not supported");
     drop_folder(folder);
     weft_ctx_free(c);
@@ -220,7 +244,9 @@ TEST(broken_configs) {
         { "unet/config.json", "{\"block_out_channels\": [32, \"a\"]}", "block_out_channels" },
         { "unet/config.json", "{\"block_out_channels\": [33, 64, 96, 96]}", "norm_num_groups" },
         { "unet/config.json", "", "unet/config.json" },
-        { "unet/config.json", "{\"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 8, \"projection_class_embeddings_input_dim\": 72}", "XL" },
+        { "unet/config.json",
+          "{\"addition_embed_type\": \"text_time\", \"addition_time_embed_dim\": 8, "
+          "\"projection_class_embeddings_input_dim\": 72}", "XL" },
         { "vae/config.json", "{\"latent_channels\": -1}", "latent_channels" },
         { "text_encoder/config.json", "{\"hidden_size\": 1e99}", "hidden_size" },
         { "scheduler/scheduler_config.json", "{\"beta_start\": 2}", "scheduler_config.json: beta_start" },
@@ -230,7 +256,8 @@ TEST(broken_configs) {
     const char *folder = new_folder();
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char dir[128];
-        REQUIRE(write_folder(c, folder, (struct file_options){ .family = "sd2", .parts = WEFT_PARTS_ALL, .type = WEFT_F16 }));
+        REQUIRE(write_folder(c, folder, (struct file_options){ .family = "sd2", .parts = WEFT_PARTS_ALL,
+                                                               .type = WEFT_F16 }));
         snprintf(dir, sizeof dir, "%s/%.*s", folder, (int)strcspn(bad[i].file, "/"), bad[i].file);
         mkdir(dir, 0755);
         put_text(folder, bad[i].file, bad[i].text);
@@ -249,14 +276,15 @@ TEST(broken_configs) {
 TEST(folder_without_config) {
     weft_ctx *c = context();
     const char *folder = new_folder();
-    REQUIRE(write_folder(c, folder, (struct file_options){ .family = "sd2", .parts = WEFT_PART_UNET, .type = WEFT_F16 }));
+    REQUIRE(write_folder(c, folder, (struct file_options){ .family = "sd2", .parts = WEFT_PART_UNET,
+                                                           .type = WEFT_F16 }));
     unlink(in(folder, "unet/config.json"));
     EXPECT(c, folder, WEFT_PART_UNET, WEFT_E_FILE, "unet: config.json is missing");
     drop_folder(folder);
     weft_ctx_free(c);
 }
 
-/* ---- files cut and scribbled on ------------------------------------------------------------------------------------------------ */
+/* ---- files cut and scribbled on --------------------------------------------------------------------------------- */
 
 /* The header of a small checkpoint, damaged at one place after another: an error or another model, never a crash. */
 TEST(damaged_headers) {
@@ -266,7 +294,8 @@ TEST(damaged_headers) {
     struct stat st;
     uint64_t state = 7;
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
-    REQUIRE(write_file(c, path, (struct file_options){ .family = "sd2", .parts = WEFT_PART_UNET, .layout = LAYOUT_LDM, .type = WEFT_F16 }));
+    REQUIRE(write_file(c, path, (struct file_options){ .family = "sd2", .parts = WEFT_PART_UNET, .layout = LAYOUT_LDM,
+                                                       .type = WEFT_F16 }));
     REQUIRE(!stat(path, &st));
     char *bytes = malloc((size_t)st.st_size);
     FILE *f = fopen(path, "rb");
@@ -301,7 +330,7 @@ TEST(damaged_headers) {
     weft_ctx_free(c);
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------------------------------- */
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
 
 /* Opening takes none of the counted memory; the first use then meets the limit. */
 TEST(memory_limit) {
@@ -309,7 +338,8 @@ TEST(memory_limit) {
     const char *folder = new_folder();
     char path[128];
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
-    REQUIRE(write_file(c, path, (struct file_options){ .family = "sd1", .parts = WEFT_PART_VAE, .layout = LAYOUT_LDM, .type = WEFT_F16 }));
+    REQUIRE(write_file(c, path, (struct file_options){ .family = "sd1", .parts = WEFT_PART_VAE, .layout = LAYOUT_LDM,
+                                                       .type = WEFT_F16 }));
     weft_memory_trim(c);
     weft_set_memory_limit(c, 100000);
     weft_checkpoint *k = weft_checkpoint_open(c, path, WEFT_PART_VAE, 0);
@@ -336,7 +366,8 @@ TEST(cancel) {
     const char *folder = new_folder();
     char path[128];
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
-    REQUIRE(write_file(c, path, (struct file_options){ .family = "sd2", .parts = WEFT_PARTS_ALL, .layout = LAYOUT_LDM, .type = WEFT_F16 }));
+    REQUIRE(write_file(c, path, (struct file_options){ .family = "sd2", .parts = WEFT_PARTS_ALL, .layout = LAYOUT_LDM,
+                                                       .type = WEFT_F16 }));
     for (int stop = 1; stop <= 3; stop++) {
         int left = stop;
         weft_set_progress(c, stop_at_once, &left);

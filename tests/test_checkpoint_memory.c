@@ -1,4 +1,4 @@
-/* Opening a checkpoint when memory ends: every allocation of the process fails in turn, the C library's own among them. */
+/* Opening a checkpoint when memory ends: every allocation of the process fails in turn, the C library's own too. */
 #include <errno.h>
 
 #include "nodes/checkpoint/checkpoint.h"
@@ -15,7 +15,8 @@
 
 #ifdef FAILING
 /* glibc's own functions under other names; ours take their place in the whole process. */
-extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+extern void *__libc_memalign(size_t, size_t);
 extern void __libc_free(void *);
 
 static long countdown = -1;     /* allocations until one fails; −1: none will */
@@ -69,7 +70,8 @@ static void all_failures(const char *path) {
         if (!k && weft_ok(c)) TEST_FAIL("failure %ld: no result and no error", n);
         if (!k && !weft_message(c)[0]) TEST_FAIL("failure %ld: no message", n);
         /* Where memory is wanting for a shortcut, or only for a look at the folder, opening may work all the same. */
-        bool wrong_code = !k && weft_error(c) != WEFT_E_MEMORY && weft_error(c) != WEFT_E_FILE && !strstr(weft_message(c), "no memory");
+        bool wrong_code = !k && weft_error(c) != WEFT_E_MEMORY && weft_error(c) != WEFT_E_FILE &&
+            !strstr(weft_message(c), "no memory");
         if (wrong_code) TEST_FAIL("failure %ld: %s: %s", n, weft_status_name(weft_error(c)), weft_message(c));
         bool done = !refused;
         weft_checkpoint_free(k);
@@ -92,7 +94,8 @@ TEST(single_file) {
     char path[128];
     snprintf(path, sizeof path, "%s/x.safetensors", folder);
     int layout = LAYOUT_LDM | LAYOUT_UNKNOWN;
-    bool ok = write_file(c, path, (struct file_options){ .family = "sd2", .parts = WEFT_PARTS_ALL, .layout = layout, .type = WEFT_F16 });
+    bool ok = write_file(c, path, (struct file_options){ .family = "sd2", .parts = WEFT_PARTS_ALL, .layout = layout,
+                                                         .type = WEFT_F16 });
     weft_ctx_free(c);
     if (ok) all_failures(path);
     drop_folder(folder);
@@ -101,7 +104,8 @@ TEST(single_file) {
 TEST(folder) {
     weft_ctx *c = weft_ctx_new(NULL);
     const char *folder = new_folder();
-    bool ok = write_folder(c, folder, (struct file_options){ .family = "sd2", .parts = WEFT_PARTS_ALL, .type = WEFT_F16 });
+    bool ok = write_folder(c, folder, (struct file_options){ .family = "sd2", .parts = WEFT_PARTS_ALL,
+                                                             .type = WEFT_F16 });
     mkdir(in(folder, "scheduler"), 0755);
     put_text(folder, "scheduler/scheduler_config.json", "{\"num_train_timesteps\": 2, \"trained_betas\": [0.1, 0.2]}");
     weft_ctx_free(c);

@@ -1,5 +1,5 @@
-/* Names, configurations from shapes, scheduler settings: what is known of a checkpoint before any weight is read, against diffusers'
- * converters (tests/golden/make_checkpoint.py). */
+/* Names, configurations from shapes, scheduler settings: what is known of a checkpoint before any weight is read,
+ * against diffusers' converters (tests/golden/make_checkpoint.py). */
 #include "nodes/checkpoint/derive.h"
 #include "nodes/checkpoint/kinds.h"
 #include "runtime/json.h"
@@ -9,7 +9,7 @@ static weft_ctx *context(void) {
     return weft_ctx_new(&(weft_options){ .device = "reference", .threads = 1 });
 }
 
-/* ---- lists of names ------------------------------------------------------------------------------------------------ */
+/* ---- lists of names --------------------------------------------------------------------------------------------- */
 
 struct listed { const struct rows *rows; bool ldm; };
 
@@ -39,13 +39,15 @@ static void check_names(weft_ctx *c, const char *family, int part, int column, i
     struct rows rows = rows_of(c, family, part, column);
     struct listed list = { &rows, true };
     weft_namer n = weft_namer_make((weft_name_list){ listed_has, listed_at, &list }, (weft_part)part);
-    CHECK_EQ(n.naming, part == TEXT ? !strcmp(family, "sd2") ? WEFT_NAMING_OPEN_CLIP : WEFT_NAMING_DIFFUSERS : WEFT_NAMING_LDM);
+    weft_naming text = !strcmp(family, "sd2") ? WEFT_NAMING_OPEN_CLIP : WEFT_NAMING_DIFFUSERS;
+    CHECK_EQ(n.naming, part == TEXT ? text : WEFT_NAMING_LDM);
     CHECK_EQ(rows.count, expected);
     n.layers++;         /* of OpenCLIP the list has no layer too much */
     for (int i = 0; i < rows.count; i++) {
         char out[WEFT_NAME_MAX] = "";
         if (strstr(rows.at[i].ldm, ".in_proj_")) continue;
-        if (!weft_namer_name(&n, rows.at[i].ldm + strlen(n.prefix), out, sizeof out)) TEST_FAIL("%s has no name", rows.at[i].ldm);
+        if (!weft_namer_name(&n, rows.at[i].ldm + strlen(n.prefix), out, sizeof out))
+            TEST_FAIL("%s has no name", rows.at[i].ldm);
         else CHECK_STR(out, rows.at[i].name);
     }
     /* diffusers' own names are known as they are. */
@@ -75,10 +77,14 @@ TEST(names) {
 TEST(names_that_are_none) {
     weft_ctx *c = context();
     static const char *const none[] = {
-        "input_blocks.01.0.in_layers.0.weight", "input_blocks.1.0.in_layers.0.weigh", "input_blocks.1.0.in_layers.0.weight.x",
-        "input_blocks.1.0.in_layers.0", "input_blocks.-1.0.in_layers.0.weight", "input_blocks.99999999999.0.in_layers.0.weight",
-        "input_blocks.127.0.in_layers.0.weight", "input_blocks.128.0.in_layers.0.weight", "input_blocks.", "input_blocks.1", "", ".", "weight",
-        "output_blocks.0.3.conv.weight", "middle_block.3.in_layers.0.weight", "input_blocks.1.1.transformer_blocks..norm1.weight",
+        "input_blocks.01.0.in_layers.0.weight", "input_blocks.1.0.in_layers.0.weigh",
+        "input_blocks.1.0.in_layers.0.weight.x",
+        "input_blocks.1.0.in_layers.0", "input_blocks.-1.0.in_layers.0.weight",
+        "input_blocks.99999999999.0.in_layers.0.weight",
+        "input_blocks.127.0.in_layers.0.weight", "input_blocks.128.0.in_layers.0.weight", "input_blocks.",
+        "input_blocks.1", "", ".", "weight",
+        "output_blocks.0.3.conv.weight", "middle_block.3.in_layers.0.weight",
+        "input_blocks.1.1.transformer_blocks..norm1.weight",
         "time_embed.0.", "time_embed.0.bias2",
     };
     struct rows rows = rows_of(c, "sd1", UNET, 2);
@@ -96,7 +102,7 @@ TEST(names_that_are_none) {
     weft_ctx_free(c);
 }
 
-/* ---- configurations -------------------------------------------------------------------------------------------------- */
+/* ---- configurations --------------------------------------------------------------------------------------------- */
 
 static weft_shapes shapes_of(weft_ctx *c, const struct rows *rows) {
     weft_shapes s = { 0 };
@@ -190,7 +196,8 @@ static void check_text(weft_ctx *c, const char *family, int column, const weft_c
     weft_clip_text_config got;
     struct rows rows = rows_of(c, family, TEXT, column);
     weft_shapes s = shapes_of(c, &rows);
-    CHECK(weft_derive_text(c, "x", &s, !strcmp(family, "sd2") ? WEFT_NAMING_OPEN_CLIP : WEFT_NAMING_DIFFUSERS, &got) == WEFT_OK);
+    CHECK(weft_derive_text(c, "x", &s, !strcmp(family, "sd2") ? WEFT_NAMING_OPEN_CLIP : WEFT_NAMING_DIFFUSERS,
+                           &got) == WEFT_OK);
     CHECK_EQ(got.vocabulary, want->vocabulary);
     CHECK_EQ(got.width, want->width);
     CHECK_EQ(got.inner, want->inner);
@@ -239,7 +246,8 @@ TEST(nonsense_shapes) {
     weft_unet_config config;
     const char *k = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight";
     CHECK(weft_shapes_add(c, &s, k, 2, (const int64_t[]){ 32, INT64_MAX / 2 }) == WEFT_OK);
-    CHECK(weft_shapes_add(c, &s, "down_blocks.0.resnets.0.conv1.weight", 4, (const int64_t[]){ INT64_C(1) << 40, 1, 1, 1 }) == WEFT_OK);
+    CHECK(weft_shapes_add(c, &s, "down_blocks.0.resnets.0.conv1.weight", 4,
+                          (const int64_t[]){ INT64_C(1) << 40, 1, 1, 1 }) == WEFT_OK);
     weft_shapes_sort(&s);
     CHECK(weft_derive_unet(c, "x", &s, &config) != WEFT_OK);
     weft_clear(c);
@@ -247,7 +255,7 @@ TEST(nonsense_shapes) {
     weft_ctx_free(c);
 }
 
-/* ---- scheduler settings ------------------------------------------------------------------------------------------------- */
+/* ---- scheduler settings ----------------------------------------------------------------------------------------- */
 
 TEST(scheduler_defaults) {
     weft_ctx *c = context();
@@ -272,7 +280,8 @@ TEST(scheduler_defaults) {
         CHECK_EQ(weft_json_bool(&j, "set_alpha_to_one", s.set_alpha_to_one), s.set_alpha_to_one);
         CHECK_EQ(weft_json_bool(&j, "clip_sample", s.clip_sample), s.clip_sample);
         CHECK_NEAR(weft_json_double(&j, "clip_sample_range", s.clip_sample_range), s.clip_sample_range, 0);
-        CHECK_NEAR(weft_json_double(&j, "dynamic_thresholding_ratio", s.dynamic_thresholding_ratio), s.dynamic_thresholding_ratio, 0);
+        CHECK_NEAR(weft_json_double(&j, "dynamic_thresholding_ratio", s.dynamic_thresholding_ratio),
+                   s.dynamic_thresholding_ratio, 0);
         CHECK_NEAR(weft_json_double(&j, "sample_max_value", s.sample_max_value), s.sample_max_value, 0);
         CHECK_STR(weft_json_text_of(&j, "variance_type", s.variance_type), s.variance_type);
         CHECK_EQ(weft_json_bool(&j, "skip_prk_steps", s.skip_prk_steps), s.skip_prk_steps);
@@ -292,9 +301,11 @@ TEST(scheduler_file) {
     weft_ctx *c = context();
     weft_scheduler_config s;
     /* Stable Diffusion 1.5's, with a key of another class and one infinity as Python writes it. */
-    const char *json = "{\"_class_name\": \"PNDMScheduler\", \"beta_end\": 0.012, \"beta_schedule\": \"scaled_linear\", \"beta_start\": 0.00085,"
-                       "\"clip_sample\": false, \"num_train_timesteps\": 1000, \"set_alpha_to_one\": false, \"skip_prk_steps\": true,"
-                       "\"steps_offset\": 1, \"trained_betas\": null, \"lambda_min_clipped\": -Infinity}";
+    const char *json =
+        "{\"_class_name\": \"PNDMScheduler\", \"beta_end\": 0.012, \"beta_schedule\": \"scaled_linear\", "
+        "\"beta_start\": 0.00085, \"clip_sample\": false, \"num_train_timesteps\": 1000, "
+        "\"set_alpha_to_one\": false, \"skip_prk_steps\": true, \"steps_offset\": 1, \"trained_betas\": null, "
+        "\"lambda_min_clipped\": -Infinity}";
     CHECK(weft_scheduler_config_parse(c, "x", json, strlen(json), &s) == WEFT_OK);
     weft_scheduler_config sd = weft_scheduler_config_sd(WEFT_PREDICTION_EPSILON);
     CHECK_STR(s.class_name, sd.class_name);
@@ -318,13 +329,17 @@ TEST(scheduler_file) {
 TEST(scheduler_nonsense) {
     weft_ctx *c = context();
     static const char *const bad[][2] = {
-        { "[]", "expected an object" }, { "{", "x:1:" }, { "{\"beta_start\": 0}", "beta_start" }, { "{\"beta_start\": \"a\"}", "beta_start" },
-        { "{\"beta_end\": 1e300}", "beta_end" }, { "{\"beta_end\": NaN}", "beta_end" }, { "{\"num_train_timesteps\": 0}", "num_train_timesteps" },
-        { "{\"num_train_timesteps\": 1e9}", "num_train_timesteps" }, { "{\"beta_schedule\": \"cosine\"}", "beta_schedule: cosine" },
+        { "[]", "expected an object" }, { "{", "x:1:" }, { "{\"beta_start\": 0}", "beta_start" },
+            { "{\"beta_start\": \"a\"}", "beta_start" },
+        { "{\"beta_end\": 1e300}", "beta_end" }, { "{\"beta_end\": NaN}", "beta_end" },
+            { "{\"num_train_timesteps\": 0}", "num_train_timesteps" },
+        { "{\"num_train_timesteps\": 1e9}", "num_train_timesteps" },
+            { "{\"beta_schedule\": \"cosine\"}", "beta_schedule: cosine" },
         { "{\"prediction_type\": \"flow\"}", "prediction_type" }, { "{\"timestep_spacing\": 7}", "timestep_spacing" },
         { "{\"trained_betas\": [1]}", "trained_betas: expected a list of 1000" },
         { "{\"num_train_timesteps\": 1, \"trained_betas\": [2]}", "trained_betas: expected numbers" },
-        { "{\"num_train_timesteps\": 1, \"trained_betas\": \"x\"}", "trained_betas" }, { "{\"steps_offset\": -1}", "steps_offset" },
+        { "{\"num_train_timesteps\": 1, \"trained_betas\": \"x\"}", "trained_betas" },
+            { "{\"steps_offset\": -1}", "steps_offset" },
         { "{\"clip_sample\": 1}", "clip_sample" }, { "{\"_class_name\": 5}", "_class_name" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {

@@ -1,4 +1,5 @@
-/* Opening; see checkpoint.h. A folder's parts have files and a config.json each; a single file's are told apart by their names. */
+/* Opening; see checkpoint.h. A folder's parts have files and a config.json each; a single file's are told apart by
+ * their names. */
 #include "nodes/checkpoint/checkpoint.h"
 
 #include <math.h>
@@ -14,7 +15,8 @@
 #define V_BIAS_SPREAD 0.09
 
 const char *weft_family_name(weft_family f) {
-    static const char *const names[WEFT_FAMILY_COUNT] = { "a model of unknown family", "Stable Diffusion 1", "Stable Diffusion 2" };
+    static const char *const names[WEFT_FAMILY_COUNT] = { "a model of unknown family", "Stable Diffusion 1",
+                                                          "Stable Diffusion 2" };
     return (unsigned)f < WEFT_FAMILY_COUNT ? names[f] : "?";
 }
 
@@ -34,7 +36,7 @@ static bool load_done(const struct opening *o, int part) {
     return weft_progress(o->c, "load", part + 1, WEFT_NAMES_PARTS);
 }
 
-/* ---- prediction type ------------------------------------------------------------------------------------------------ */
+/* ---- prediction type -------------------------------------------------------------------------------------------- */
 
 /* The standard deviation of an entry's values; 0 with or without an error where it has none. */
 static double spread_of(weft_ctx *c, weft_safetensors *f, const weft_st_entry *e) {
@@ -55,16 +57,19 @@ static double spread_of(weft_ctx *c, weft_safetensors *f, const weft_st_entry *e
 /* The bias of the first norm in the last transformer of the way up. */
 static double norm_spread(weft_ctx *c, const weft_checkpoint *k, const weft_source *s, const weft_namer *n) {
     char wanted[WEFT_NAME_MAX], name[WEFT_NAME_MAX];
-    snprintf(wanted, sizeof wanted, "up_blocks.%d.attentions.%d.transformer_blocks.0.norm1.bias", k->unet_config.blocks - 1, k->unet_config.layers[0]);
+    snprintf(wanted, sizeof wanted, "up_blocks.%d.attentions.%d.transformer_blocks.0.norm1.bias",
+             k->unet_config.blocks - 1, k->unet_config.layers[0]);
     for (int f = 0; f < s->count; f++)
         for (int64_t i = 0; i < weft_st_count(s->files[f]); i++) {
             const weft_st_entry *e = weft_st_at(s->files[f], i);
-            if (weft_namer_rename((void *)n, e, name, sizeof name) && !strcmp(name, wanted)) return spread_of(c, s->files[f], e);
+            if (weft_namer_rename((void *)n, e, name, sizeof name) && !strcmp(name, wanted))
+                return spread_of(c, s->files[f], e);
         }
     return 0;
 }
 
-/* Files without a scheduler_config.json: metadata (Stability's model specification), marks of other tools, or the weights themselves. */
+/* Files without a scheduler_config.json: metadata (Stability's model specification), marks of other tools, or the
+ * weights themselves. */
 static void guess_scheduler(struct opening *o, const weft_source *s, const weft_namer *unet) {
     weft_prediction p = WEFT_PREDICTION_EPSILON;
     const char *spec = NULL;
@@ -84,7 +89,7 @@ static void guess_scheduler(struct opening *o, const weft_source *s, const weft_
     o->k->scheduler.rescale_betas_zero_snr = weft_source_find(s, "ztsnr", NULL) != NULL;
 }
 
-/* ---- tokenizer -------------------------------------------------------------------------------------------------------- */
+/* ---- tokenizer -------------------------------------------------------------------------------------------------- */
 
 static bool has_vocabulary(const char *folder) {
     return weft_path_has_file(folder, "tokenizer.json") || weft_path_has_file(folder, "vocab.json");
@@ -98,7 +103,8 @@ static weft_status open_tokenizer(struct opening *o, const char *first, const ch
     else if (weft_tokenizer_has_builtin()) {
         k->tokenizer = weft_tokenizer_open_builtin(o->c);
         /* OpenCLIP fills with 0, and has gelu where OpenAI's encoder has quick_gelu. */
-        if (k->tokenizer && k->text_config.act == WEFT_ACT_GELU && weft_tokenizer_set_pad(o->c, k->tokenizer, 0)) return weft_error(o->c);
+        if (k->tokenizer && k->text_config.act == WEFT_ACT_GELU && weft_tokenizer_set_pad(o->c, k->tokenizer, 0))
+            return weft_error(o->c);
     }
     if (k->tokenizer && weft_tokenizer_size(k->tokenizer) > k->text_config.vocabulary)
         weft_fail(o->c, WEFT_E_FORMAT, "%s: the tokenizer has %d tokens, the text encoder takes %d", k->path,
@@ -106,7 +112,7 @@ static weft_status open_tokenizer(struct opening *o, const char *first, const ch
     return weft_error(o->c);
 }
 
-/* ---- which part a config.json is of -------------------------------------------------------------------------------------- */
+/* ---- which part a config.json is of ----------------------------------------------------------------------------- */
 
 struct told { int part; char class_name[64]; };     /* part −1: none of ours */
 
@@ -114,22 +120,25 @@ static void read_class(const weft_json *j, void *out) {
     struct told *t = out;
     const cJSON *architectures = weft_json_field(j, "architectures");
     const char *name = weft_json_text_of(j, "_class_name", NULL), *type = weft_json_text_of(j, "model_type", "");
-    if (!name && cJSON_IsArray(architectures) && cJSON_IsString(architectures->child)) name = architectures->child->valuestring;
+    if (!name && cJSON_IsArray(architectures) && cJSON_IsString(architectures->child))
+        name = architectures->child->valuestring;
     snprintf(t->class_name, sizeof t->class_name, "%s", name ? name : "");
     for (char *p = t->class_name; *p; p++)
         if ((unsigned char)*p < ' ' || (unsigned char)*p > '~') *p = '?';
     if (!strcmp(t->class_name, "UNet2DConditionModel")) t->part = WEFT_NAMES_UNET;
     else if (!strcmp(t->class_name, "AutoencoderKL")) t->part = WEFT_NAMES_VAE;
-    else if (!strncmp(t->class_name, "CLIPTextModel", 13) || !strcmp(type, "clip_text_model")) t->part = WEFT_NAMES_TEXT;
+    else if (!strncmp(t->class_name, "CLIPTextModel", 13) || !strcmp(type, "clip_text_model"))
+        t->part = WEFT_NAMES_TEXT;
 }
 
-/* ---- folders ---------------------------------------------------------------------------------------------------------- */
+/* ---- folders ---------------------------------------------------------------------------------------------------- */
 
 static void read_index(const weft_json *j, void *out) {
     static const struct { const char *start, *kind; } refused[] = {
         { "StableDiffusionXL", "Stable Diffusion XL, which Weft does not read yet" },
         { "StableDiffusion3", "Stable Diffusion 3, which Weft does not read" },
-        { "StableDiffusionControlNet", "Stable Diffusion with a ControlNet, which Weft does not read yet; open its parts one by one" },
+        { "StableDiffusionControlNet",
+          "Stable Diffusion with a ControlNet, which Weft does not read yet; open its parts one by one" },
         { "Flux", "Flux, which Weft does not read" },
     };
     char name[64];
@@ -141,9 +150,12 @@ static void read_index(const weft_json *j, void *out) {
             return;
         }
     if (weft_json_field(j, "text_encoder_2"))
-        weft_fail(j->ctx, WEFT_E_FORMAT, "%s: this is a folder with two text encoders, as Stable Diffusion XL has them; Weft does not read it yet", j->file);
+        weft_fail(j->ctx, WEFT_E_FORMAT, "%s: this is a folder with two text encoders, as Stable Diffusion XL has "
+                                         "them; Weft does not read it yet", j->file);
     else if (weft_json_field(j, "transformer"))
-        weft_fail(j->ctx, WEFT_E_FORMAT, "%s: this is a folder of a model with a transformer in place of the UNet, which Weft does not read", j->file);
+        weft_fail(j->ctx, WEFT_E_FORMAT,
+                  "%s: this is a folder of a model with a transformer in place of the UNet, which Weft does not read",
+                  j->file);
 }
 
 /* The part in a folder of its own. */
@@ -159,26 +171,28 @@ static weft_status load_folder_part(struct opening *o, weft_part part, const cha
     if (n.naming == WEFT_NAMING_NONE) {
         bool final;
         const char *kind = weft_kind_of(weft_source_names(&s), &final);
-        weft_fail(o->c, WEFT_E_FORMAT, "%s: holds no %s%s%s", weft_st_path(s.files[0]), weft_part_rows[part].title, kind ? "; looks like " : "",
+        weft_fail(o->c, WEFT_E_FORMAT, "%s: holds no %s%s%s", weft_st_path(s.files[0]), weft_part_rows[part].title,
+                  kind ? "; looks like " : "",
                   kind ? kind : "");
         goto out;
     }
     o->k->ldm_names = n.naming == WEFT_NAMING_LDM;
     if (weft_part_load(o->c, o->k, &s, &n, config, folder) || weft_parts_count_rest(o->c, o->k, &s, &n, 1)) goto out;
+    if (part == WEFT_NAMES_UNET) guess_scheduler(o, &s, &n);
 out:
     weft_source_close(&s);
     weft_text_free(config);
     return weft_error(o->c);
 }
 
+/* Of the folder of a whole model; where it says nothing, what the UNet let guess stays. */
 static weft_status load_folder_scheduler(struct opening *o, const char *path) {
-    weft_source none = { 0 };
     if (weft_path_has_file(path, "scheduler/scheduler_config.json")) {
         char *file = weft_path_join(o->c, path, "scheduler/scheduler_config.json");
         o->by = "by its scheduler_config.json";
-        if (file && weft_scheduler_config_read(o->c, file, &o->k->scheduler) == WEFT_OK) { weft_text_free(file); return WEFT_OK; }
+        if (file && weft_scheduler_config_read(o->c, file, &o->k->scheduler)) o->by = NULL;
         weft_text_free(file);
-    } else guess_scheduler(o, &none, NULL);
+    } else if (!o->by) guess_scheduler(o, &(weft_source){ 0 }, NULL);
     return weft_error(o->c);
 }
 
@@ -186,21 +200,26 @@ static weft_status load_folder_scheduler(struct opening *o, const char *path) {
 static weft_status open_part_folder(struct opening *o, const char *path) {
     struct told t = { .part = -1 };
     char text[96];
-    char *config = weft_path_join(o->c, path, "config.json"), *beside = weft_path_join(o->c, path, "../tokenizer");
-    if (!config || !beside || weft_config_read(o->c, config, read_class, &t)) goto out;
-    if (t.part < 0) weft_fail(o->c, WEFT_E_FORMAT, "%s: is of class \"%s\"; Weft reads UNet2DConditionModel, AutoencoderKL and CLIPTextModel", config, t.class_name);
+    char *config = weft_path_join(o->c, path, "config.json"), *tokenizer = weft_path_join(o->c, path, "../tokenizer");
+    char *above = weft_path_join(o->c, path, "..");
+    if (!config || !tokenizer || !above || weft_config_read(o->c, config, read_class, &t)) goto out;
+    if (t.part < 0)
+        weft_fail(o->c, WEFT_E_FORMAT,
+                  "%s: is of class \"%s\"; Weft reads UNet2DConditionModel, AutoencoderKL and CLIPTextModel", config,
+                  t.class_name);
     else if (o->need & ~(1u << t.part))
-        weft_fail(o->c, WEFT_E_FORMAT, "%s: is the folder of the %s alone; also needed: %s", path, weft_part_rows[t.part].title,
+        weft_fail(o->c, WEFT_E_FORMAT, "%s: is the folder of the %s alone; also needed: %s", path,
+                  weft_part_rows[t.part].title,
                   weft_parts_text(o->need & ~(1u << t.part), text, sizeof text));
-    else if (!wants(o, t.part)) weft_fail(o->c, WEFT_E_FORMAT, "%s: is the folder of the %s, which was not asked for", path, weft_part_rows[t.part].title);
-    else if (load_folder_part(o, t.part, path) == WEFT_OK) {
-        weft_source none = { 0 };
-        guess_scheduler(o, &none, NULL);
-        if (t.part == WEFT_NAMES_TEXT && open_tokenizer(o, path, beside)) goto out;
-    }
+    else if (!wants(o, t.part))
+        weft_fail(o->c, WEFT_E_FORMAT, "%s: is the folder of the %s, which was not asked for", path,
+                  weft_part_rows[t.part].title);
+    else if (load_folder_part(o, t.part, path) == WEFT_OK && load_folder_scheduler(o, above) == WEFT_OK &&
+             t.part == WEFT_NAMES_TEXT && open_tokenizer(o, path, tokenizer)) goto out;
 out:
     weft_text_free(config);
-    weft_text_free(beside);
+    weft_text_free(tokenizer);
+    weft_text_free(above);
     return weft_error(o->c);
 }
 
@@ -213,7 +232,9 @@ static weft_status open_folder(struct opening *o, const char *path) {
         weft_status status = index ? weft_config_read(o->c, index, read_index, NULL) : weft_error(o->c);
         weft_text_free(index);
         if (status) return status;
-    } else if (weft_path_has_file(path, "config.json") && !weft_path_has_folder(path, "unet")) return open_part_folder(o, path);
+    } else if (weft_path_has_file(path, "config.json") && !weft_path_has_folder(path, "unet")) {
+        return open_part_folder(o, path);
+    }
     for (int part = 0; part < WEFT_NAMES_PARTS; part++) {
         size_t at = strlen(looked);
         const char *name = weft_part_rows[part].folder;
@@ -221,8 +242,12 @@ static weft_status open_folder(struct opening *o, const char *path) {
         if ((o->need >> part & 1) && !weft_path_has_folder(path, name)) lacking |= 1u << part;
         snprintf(looked + at, sizeof looked - at, "%s%s/", part ? ", " : "", name);
     }
-    if (!any) return weft_fail(o->c, WEFT_E_FILE, "%s: no model here; looked for model_index.json, config.json, %s", path, looked);
-    if (lacking) return weft_fail(o->c, WEFT_E_FILE, "%s: lacks the %s; looked for %s", path, weft_parts_text(lacking, missing, sizeof missing), looked);
+    if (!any)
+        return weft_fail(o->c, WEFT_E_FILE, "%s: no model here; looked for model_index.json, config.json, %s", path,
+                         looked);
+    if (lacking)
+        return weft_fail(o->c, WEFT_E_FILE, "%s: lacks the %s; looked for %s", path,
+                         weft_parts_text(lacking, missing, sizeof missing), looked);
     for (int part = 0; part < WEFT_NAMES_PARTS; part++) {
         const char *name = weft_part_rows[part].folder;
         char *folder = wants(o, part) && weft_path_has_folder(path, name) ? weft_path_join(o->c, path, name) : NULL;
@@ -238,7 +263,7 @@ static weft_status open_folder(struct opening *o, const char *path) {
     return weft_ok(o->c) ? load_folder_scheduler(o, path) : weft_error(o->c);
 }
 
-/* ---- single files ----------------------------------------------------------------------------------------------------------- */
+/* ---- single files ----------------------------------------------------------------------------------------------- */
 
 /* The config.json beside a file with diffusers' names, where it is of the part; NULL otherwise. To be freed. */
 static char *config_beside(weft_ctx *c, const char *path, const weft_namer *n, unsigned found) {
@@ -247,7 +272,8 @@ static char *config_beside(weft_ctx *c, const char *path, const weft_namer *n, u
     if (n->naming != WEFT_NAMING_DIFFUSERS || found != 1u << n->part) return NULL;
     char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
     if (!folder) weft_fail(c, WEFT_E_MEMORY, "%s: no memory to open it", path);
-    char *config = folder && weft_path_has_file(folder, "config.json") ? weft_path_join(c, folder, "config.json") : NULL;
+    bool there = folder && weft_path_has_file(folder, "config.json");
+    char *config = there ? weft_path_join(c, folder, "config.json") : NULL;
     free(folder);
     if (config && weft_config_read(c, config, read_class, &t) == WEFT_OK && t.part == (int)n->part) return config;
     weft_text_free(config);
@@ -258,9 +284,12 @@ static weft_status refuse_file(struct opening *o, const char *path, const char *
     char missing[96], there[96];
     weft_parts_text(o->need & ~found, missing, sizeof missing);
     weft_parts_text(found, there, sizeof there);
-    if (kind && !found) return weft_fail(o->c, WEFT_E_FORMAT, "%s: is not the model that was asked for; it looks like %s", path, kind);
-    if (found) return weft_fail(o->c, WEFT_E_FORMAT, "%s: lacks what is needed: %s; it holds: %s", path, missing, there);
-    return weft_fail(o->c, WEFT_E_FORMAT, "%s: holds no %s under any name that Weft knows", path, missing[0] ? missing : "text encoder, UNet or autoencoder");
+    if (kind && !found)
+        return weft_fail(o->c, WEFT_E_FORMAT, "%s: is not the model that was asked for; it looks like %s", path, kind);
+    if (found)
+        return weft_fail(o->c, WEFT_E_FORMAT, "%s: lacks what is needed: %s; it holds: %s", path, missing, there);
+    return weft_fail(o->c, WEFT_E_FORMAT, "%s: holds no %s under any name that Weft knows", path,
+                     missing[0] ? missing : "text encoder, UNet or autoencoder");
 }
 
 static weft_status open_single(struct opening *o, const char *path) {
@@ -285,23 +314,28 @@ static weft_status open_single(struct opening *o, const char *path) {
         weft_text_free(config);
     }
     if (!weft_ok(o->c) || (o->k->text && open_tokenizer(o, NULL, NULL))) goto out;
-    if (weft_parts_count_rest(o->c, o->k, &s, namers, WEFT_NAMES_PARTS) == WEFT_OK) guess_scheduler(o, &s, &namers[WEFT_NAMES_UNET]);
+    if (weft_parts_count_rest(o->c, o->k, &s, namers, WEFT_NAMES_PARTS) == WEFT_OK)
+        guess_scheduler(o, &s, &namers[WEFT_NAMES_UNET]);
 out:
     weft_source_close(&s);
     return weft_error(o->c);
 }
 
-/* ---- all --------------------------------------------------------------------------------------------------------------------- */
+/* ---- all -------------------------------------------------------------------------------------------------------- */
 
 static void tell_why(struct opening *o) {
     weft_checkpoint *k = o->k;
     char parts[96], rest[96] = "";
     weft_parts_text(k->parts, parts, sizeof parts);
-    if (k->ema + k->unknown > 0) snprintf(rest, sizeof rest, "; left out: %lld EMA copies, %lld unknown tensors", (long long)k->ema, (long long)k->unknown);
+    if (k->ema + k->unknown > 0)
+        snprintf(rest, sizeof rest, "; left out: %lld EMA copies, %lld unknown tensors", (long long)k->ema,
+                 (long long)k->unknown);
     int used = snprintf(k->why, sizeof k->why, "%s (%s): %s", weft_family_name(k->family),
-                        !k->single_file ? "folder of diffusers" : k->ldm_names ? "single file, LDM names" : "single file, diffusers' names", parts);
+                        !k->single_file ? "folder of diffusers" :
+                        k->ldm_names ? "single file, LDM names" : "single file, diffusers' names", parts);
     if (k->unet && used > 0 && (size_t)used < sizeof k->why)
-        used += snprintf(k->why + used, sizeof k->why - (size_t)used, "; context of %d, %s; %s, %s", k->unet_config.context,
+        used += snprintf(k->why + used, sizeof k->why - (size_t)used, "; context of %d, %s; %s, %s",
+                         k->unet_config.context,
                          k->unet_config.linear_projection ? "linear projections" : "convolutions as projections",
                          weft_prediction_name(k->scheduler.prediction_type), o->by);
     if (used > 0 && (size_t)used < sizeof k->why) snprintf(k->why + used, sizeof k->why - (size_t)used, "%s", rest);
@@ -322,7 +356,8 @@ weft_checkpoint *weft_checkpoint_open(weft_ctx *c, const char *path, unsigned ne
         return NULL;
     }
     k->single_file = !weft_path_has_folder(path, NULL);
-    if ((k->single_file ? open_single(&o, path) : open_folder(&o, path)) == WEFT_OK && weft_parts_check(c, k) == WEFT_OK) {
+    if ((k->single_file ? open_single(&o, path) : open_folder(&o, path)) == WEFT_OK &&
+        weft_parts_check(c, k) == WEFT_OK) {
         k->inpaint = k->unet && k->unet_config.in_channels == 9;
         tell_why(&o);
         return k;

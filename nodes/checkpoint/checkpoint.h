@@ -1,12 +1,13 @@
 /* A Stable Diffusion model from its files: tokenizer, text encoder, UNet, autoencoder, scheduler settings, in one call.
  *
  * A path is
- *   a folder of diffusers     model_index.json and tokenizer/, text_encoder/, unet/, vae/, scheduler/; weights in one file or in shards,
- *                             `.fp16.` variants where there is no plain one; or one such part alone ("…/unet")
- *   a single .safetensors     of the original code (LDM: "model.diffusion_model.input_blocks.…"), whole, or one part of it alone; or the
- *                             weights of one part under diffusers' names, with the config.json beside it if there is one.
- * What has no config.json gets its configuration from the names and shapes of its tensors. Pickles (.ckpt, .pt, .bin) are refused.
- * Every part is checked against its model before anything is returned: all that is missing or misshapen in all parts is one error.
+ *   a folder of diffusers    model_index.json and tokenizer/, text_encoder/, unet/, vae/, scheduler/; weights in one
+ *                            file or in shards, `.fp16.` variants where there is no plain one; or one such part
+ *   a single .safetensors    of the original code (LDM: "model.diffusion_model.input_blocks.…"), whole or one part of
+ *                            it; or of one part under diffusers' names, with the config.json beside it if there is one
+ * What has no config.json gets its configuration from the names and shapes of its tensors. Pickles (.ckpt, .pt, .bin)
+ * are refused. Every part is checked against its model before anything is returned: all that is missing or misshapen in
+ * all parts is one error.
  */
 #ifndef WEFT_CHECKPOINT_H
 #define WEFT_CHECKPOINT_H
@@ -40,8 +41,8 @@ typedef enum weft_family {
 /* "Stable Diffusion 1", … */
 const char *weft_family_name(weft_family f);
 
-/* What was opened. The fields of a part that was not asked for, or is not there, are NULL and zero. Whoever wants to keep a tree or
- * the tokenizer beyond the checkpoint takes it out and puts NULL in its place. */
+/* What was opened. The fields of a part that was not asked for, or is not there, are NULL and zero. Whoever wants to
+ * keep a tree or the tokenizer beyond the checkpoint takes it out and puts NULL in its place. */
 typedef struct weft_checkpoint {
     char *path;
     weft_family family;
@@ -50,7 +51,8 @@ typedef struct weft_checkpoint {
     char why[256];                      /* one line for people: what it was taken for, and by what */
     unsigned parts;                     /* the parts that are here */
 
-    weft_tokenizer *tokenizer;          /* also NULL where neither the model nor the build has one; weft_tokenizer_open_builtin() then tells */
+    /* also NULL where neither the model nor the build has one; weft_tokenizer_open_builtin() then tells */
+    weft_tokenizer *tokenizer;
     weft_tree *text;
     weft_clip_text_config text_config;
     weft_tree *unet;
@@ -61,17 +63,18 @@ typedef struct weft_checkpoint {
 
     /* Tensors in the files that no model takes. */
     int64_t ema;                        /* copies by moving average ("model_ema.…") */
-    int64_t buffers;                    /* what follows from the settings ("alphas_cumprod", "position_ids"), or only training needs */
+    int64_t buffers;                    /* follow from the settings ("alphas_cumprod"), or serve training only */
     int64_t unknown;                    /* all others, named in: */
     char **unknown_names;               /* `unknown` names as in the files; owned */
 } weft_checkpoint;
 
-/* Opens the parts in `want` and `need`; a part in `need` that is not there is an error, one in `want` alone is left out. NULL with
- * the error set. Weights are read when they are first used: opening reads headers. Reports weft_progress("load", part, parts). */
+/* Opens the parts in `want` and `need`; a part in `need` that is not there is an error, one in `want` alone is left
+ * out. NULL with the error set. Weights are read when they are first used: opening reads headers. Reports
+ * weft_progress("load", part, parts). */
 weft_checkpoint *weft_checkpoint_open(weft_ctx *c, const char *path, unsigned need, unsigned want);
 
-/* A model of the shapes of a preset, with weights made from the seed, stored as `type`: "sd15", "sd15-inpaint", "sd21", or "tiny" (sd15's
- * build, 20 MB in f32). All weights are made at once. */
+/* A model of the shapes of a preset, with weights made from the seed, stored as `type`: "sd15", "sd15-inpaint", "sd21",
+ * or "tiny" (sd15's build, 20 MB in f32). All weights are made at once. */
 weft_checkpoint *weft_checkpoint_make(weft_ctx *c, const char *preset, weft_dtype type, uint64_t seed);
 
 void weft_checkpoint_free(weft_checkpoint *k);      /* takes NULL */

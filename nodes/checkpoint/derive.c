@@ -90,7 +90,8 @@ static int first_of(int a, int b) {
 
 /* Channels that a block gives, by one or another tensor of its resnets. */
 static int block_width(const weft_shapes *s, const char *block, int i) {
-    static const char *const tensors[] = { "resnets.0.conv1.weight", "resnets.0.conv2.weight", "resnets.0.norm2.weight", "resnets.1.conv1.weight" };
+    static const char *const tensors[] = { "resnets.0.conv1.weight", "resnets.0.conv2.weight",
+                                           "resnets.0.norm2.weight", "resnets.1.conv1.weight" };
     char name[WEFT_NAME_MAX];
     int width = 0;
     for (int k = 0; k < 4 && !width; k++) {
@@ -120,7 +121,7 @@ static bool in_block(const char *name, const char *block, const char *kind, int 
     return true;
 }
 
-/* ---- UNet --------------------------------------------------------------------------------------------------------- */
+/* ---- UNet ------------------------------------------------------------------------------------------------------- */
 
 /* What one pass over the names tells. */
 struct unet_names {
@@ -134,7 +135,8 @@ struct unet_names {
 static void unet_name(struct unet_names *u, const weft_tensor_shape *t) {
     int i, j, k;
     const char *name = t->name;
-    if (in_block(name, "down_blocks", "resnets", &i, &j, &k) || in_block(name, "down_blocks", "attentions", &i, &j, &k)) {
+    if (in_block(name, "down_blocks", "resnets", &i, &j, &k) ||
+        in_block(name, "down_blocks", "attentions", &i, &j, &k)) {
         if (i >= WEFT_UNET_MAX_BLOCKS || j >= WEFT_UNET_MAX_LAYERS) { u->too_many = true; return; }
         u->blocks = larger(u->blocks, i + 1);
         u->layers[i] = larger(u->layers[i], j + 1);
@@ -148,12 +150,14 @@ static void unet_name(struct unet_names *u, const weft_tensor_shape *t) {
         u->mid = true;
         if (!strncmp(name, "mid_block.attentions.", 21)) u->mid_attention = true;
     }
-    if (ends_in(name, ".attn2.to_k.weight") && t->rank == 2 && !u->context && t->size[1] < LARGEST) u->context = (int)t->size[1];
+    if (ends_in(name, ".attn2.to_k.weight") && t->rank == 2 && !u->context && t->size[1] < LARGEST)
+        u->context = (int)t->size[1];
     if (ends_in(name, ".proj_in.weight")) u->linear = t->rank == 2;
 }
 
 weft_family weft_family_of(const weft_unet_config *u) {
-    return u->context == SD2_CONTEXT || (u->context != SD1_CONTEXT && u->linear_projection) ? WEFT_FAMILY_SD2 : WEFT_FAMILY_SD1;
+    bool second = u->context == SD2_CONTEXT || (u->context != SD1_CONTEXT && u->linear_projection);
+    return second ? WEFT_FAMILY_SD2 : WEFT_FAMILY_SD1;
 }
 
 weft_status weft_derive_unet(weft_ctx *c, const char *file, const weft_shapes *s, weft_unet_config *config) {
@@ -161,9 +165,11 @@ weft_status weft_derive_unet(weft_ctx *c, const char *file, const weft_shapes *s
     *config = weft_unet_sd15;
     for (int64_t i = 0; i < s->count; i++) unet_name(&u, &s->at[i]);
     if (u.too_many || !u.blocks)
-        return weft_fail(c, WEFT_E_FORMAT, "%s: the UNet in it has %s", file, u.too_many ? "more blocks or layers than any that Weft knows" : "no down_blocks");
+        return weft_fail(c, WEFT_E_FORMAT, "%s: the UNet in it has %s", file,
+                         u.too_many ? "more blocks or layers than any that Weft knows" : "no down_blocks");
     if (dim_of(s, "add_embedding.linear_1.weight", 0))
-        return weft_fail(c, WEFT_E_FORMAT, "%s: the UNet in it is one of Stable Diffusion XL, which Weft does not read yet", file);
+        return weft_fail(c, WEFT_E_FORMAT,
+                         "%s: the UNet in it is one of Stable Diffusion XL, which Weft does not read yet", file);
     if (!u.context)
         return weft_fail(c, WEFT_E_FORMAT, "%s: the UNet in it has no cross attention, so takes no text", file);
     config->context = u.context;
@@ -176,7 +182,8 @@ weft_status weft_derive_unet(weft_ctx *c, const char *file, const weft_shapes *s
     config->blocks = u.blocks;
     for (int i = 0; i < u.blocks; i++) {
         int up = u.blocks - 1 - i;
-        config->channels[i] = first_of(block_width(s, "down_blocks", i), first_of(block_width(s, "up_blocks", up), config->channels[i > 0 ? i - 1 : 0]));
+        config->channels[i] = first_of(block_width(s, "down_blocks", i),
+                                       first_of(block_width(s, "up_blocks", up), config->channels[i > 0 ? i - 1 : 0]));
         config->layers[i] = first_of(u.layers[i], 1);
         config->down_attention[i] = u.down_attention[i];
         config->up_attention[i] = u.up_attention[i];
@@ -189,7 +196,7 @@ weft_status weft_derive_unet(weft_ctx *c, const char *file, const weft_shapes *s
     return weft_unet_config_check(c, file, config);
 }
 
-/* ---- autoencoder ---------------------------------------------------------------------------------------------------- */
+/* ---- autoencoder ------------------------------------------------------------------------------------------------ */
 
 weft_status weft_derive_vae(weft_ctx *c, const char *file, const weft_shapes *s, weft_vae_config *config) {
     int blocks = 0, down_layers = 0, up_layers = 0, i, j, k;
@@ -197,7 +204,8 @@ weft_status weft_derive_vae(weft_ctx *c, const char *file, const weft_shapes *s,
     *config = weft_vae_sd;
     for (int64_t n = 0; n < s->count; n++) {
         const char *name = s->at[n].name;
-        bool down = in_block(name, "encoder.down_blocks", "resnets", &i, &j, &k), up = !down && in_block(name, "decoder.up_blocks", "resnets", &i, &j, &k);
+        bool down = in_block(name, "encoder.down_blocks", "resnets", &i, &j, &k);
+        bool up = !down && in_block(name, "decoder.up_blocks", "resnets", &i, &j, &k);
         if (strstr(name, "mid_block.attentions.")) attention = true;
         if (!down && !up) continue;
         if (i >= WEFT_VAE_MAX_BLOCKS) { too_many = true; continue; }
@@ -206,25 +214,31 @@ weft_status weft_derive_vae(weft_ctx *c, const char *file, const weft_shapes *s,
         else up_layers = larger(up_layers, j + 1);
     }
     if (too_many || !blocks)
-        return weft_fail(c, WEFT_E_FORMAT, "%s: the autoencoder in it has %s", file, too_many ? "more blocks than any that Weft knows" : "no blocks");
+        return weft_fail(c, WEFT_E_FORMAT, "%s: the autoencoder in it has %s", file,
+                         too_many ? "more blocks than any that Weft knows" : "no blocks");
     config->blocks = blocks;
     config->layers = first_of(down_layers, up_layers - 1);
     for (i = 0; i < blocks; i++)
-        config->channels[i] = first_of(block_width(s, "encoder.down_blocks", i), first_of(block_width(s, "decoder.up_blocks", blocks - 1 - i), 32));
+        config->channels[i] = first_of(block_width(s, "encoder.down_blocks", i),
+                                       first_of(block_width(s, "decoder.up_blocks", blocks - 1 - i), 32));
     config->in_channels = first_of(dim_of(s, "encoder.conv_in.weight", 1), 3);
     config->out_channels = first_of(dim_of(s, "decoder.conv_out.weight", 0), 3);
-    config->latent_channels = first_of(dim_of(s, "decoder.conv_in.weight", 1), dim_of(s, "encoder.conv_out.weight", 0) / 2);
+    config->latent_channels = first_of(dim_of(s, "decoder.conv_in.weight", 1),
+                                       dim_of(s, "encoder.conv_out.weight", 0) / 2);
     config->mid_attention = attention;
     config->quant_conv = dim_of(s, "quant_conv.weight", 0) > 0;
     config->post_quant_conv = dim_of(s, "post_quant_conv.weight", 0) > 0;
     if (config->latent_channels != weft_vae_sd.latent_channels)
-        return weft_fail(c, WEFT_E_FORMAT, "%s: the autoencoder in it has latents of %d channels; those of Stable Diffusion 1 and 2 have 4", file, config->latent_channels);
+        return weft_fail(c, WEFT_E_FORMAT,
+                         "%s: the autoencoder in it has latents of %d channels; Stable Diffusion 1 and 2 have 4",
+                         file, config->latent_channels);
     return weft_vae_config_check(c, file, config);
 }
 
-/* ---- text encoder ----------------------------------------------------------------------------------------------------- */
+/* ---- text encoder ----------------------------------------------------------------------------------------------- */
 
-weft_status weft_derive_text(weft_ctx *c, const char *file, const weft_shapes *s, weft_naming naming, weft_clip_text_config *config) {
+weft_status weft_derive_text(weft_ctx *c, const char *file, const weft_shapes *s, weft_naming naming,
+                             weft_clip_text_config *config) {
     int layers = 0, i;
     *config = naming == WEFT_NAMING_OPEN_CLIP ? weft_clip_text_h14 : weft_clip_text_l14;
     for (int64_t n = 0; n < s->count; n++)
@@ -232,7 +246,8 @@ weft_status weft_derive_text(weft_ctx *c, const char *file, const weft_shapes *s
     config->layers = layers;
     config->vocabulary = first_of(dim_of(s, "embeddings.token_embedding.weight", 0), config->vocabulary);
     config->positions = first_of(dim_of(s, "embeddings.position_embedding.weight", 0), config->positions);
-    config->width = first_of(dim_of(s, "embeddings.token_embedding.weight", 1), first_of(dim_of(s, "final_layer_norm.weight", 0), config->width));
+    config->width = first_of(dim_of(s, "embeddings.token_embedding.weight", 1),
+                             first_of(dim_of(s, "final_layer_norm.weight", 0), config->width));
     config->inner = first_of(dim_of(s, "encoder.layers.0.mlp.fc1.weight", 0), 4 * config->width);
     config->heads = larger(config->width / HEAD_WIDTH, 1);
     config->projection = 0;

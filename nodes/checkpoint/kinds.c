@@ -9,10 +9,14 @@ struct mark { enum place where; const char *text; bool final; const char *kind; 
 
 static const struct mark marks[] = {
     { START, "conditioner.embedders.1.", true, "a checkpoint of Stable Diffusion XL, which Weft does not read yet" },
-    { START, "conditioner.embedders.0.", true, "a checkpoint of Stable Diffusion XL (refiner), which Weft does not read yet" },
-    { INSIDE, "diffusion_model.label_emb.", true, "a UNet of Stable Diffusion XL, which Weft does not read yet" },
-    { START, "label_emb.", true, "a UNet of Stable Diffusion XL, which Weft does not read yet" },
-    { START, "add_embedding.linear_", true, "a UNet of Stable Diffusion XL, which Weft does not read yet" },
+    { START, "conditioner.embedders.0.", true,
+      "a checkpoint of Stable Diffusion XL (refiner), which Weft does not read yet" },
+    { INSIDE, "diffusion_model.label_emb.", true,
+      "a UNet of Stable Diffusion XL (or another with more inputs than text), which Weft does not read yet" },
+    { START, "label_emb.", true,
+      "a UNet of Stable Diffusion XL (or another with more inputs than text), which Weft does not read yet" },
+    { START, "add_embedding.linear_", true,
+      "a UNet of Stable Diffusion XL (or another with more inputs than text), which Weft does not read yet" },
     { START, "control_model.", true, "a ControlNet" },
     { START, "zero_convs.", true, "a ControlNet" },
     { START, "input_hint_block.", true, "a ControlNet" },

@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-/* "a LoRA", "a checkpoint of Stable Diffusion XL", …; NULL where nothing tells. *final: it is that even though parts of it look like parts
- * of a Stable Diffusion 1 or 2. */
+/* "a LoRA", "a checkpoint of Stable Diffusion XL", …; NULL where nothing tells. *final: it is that even though parts of
+ * it look like parts of a Stable Diffusion 1 or 2. */
 const char *weft_kind_of(weft_name_list names, bool *final);
 
 #ifdef __cplusplus

@@ -1,10 +1,11 @@
 /* Renaming by tables; see ldm_names.h.
  *
- * A rule's `from` is matched at a name's start; <n> in it stands for a number, <i> and <o> for one of input_blocks and output_blocks,
- * <u> for a level of the autoencoder's decoder, which LDM counts from the smallest resolution's end. In `to` they come back as <n>
- * (in the order of reading), <b> and <l> (block and layer). What follows is matched by the `inner` rules, and must otherwise be
- * "weight" or "bias"; a `from` that ends in no dot is a whole name. The first rule that fits counts.
- * Names of diffusers are held against the right column, so that what the models cannot use is known as such.
+ * A rule's `from` is matched at a name's start; <n> in it stands for a number, <i> and <o> for one of input_blocks and
+ * output_blocks, <u> for a level of the autoencoder's decoder, which LDM counts from the smallest resolution's end. In
+ * `to` they come back as <n> (in the order of reading), <b> and <l> (block and layer). What follows is matched by the
+ * `inner` rules, and must otherwise be "weight" or "bias"; a `from` that ends in no dot is a whole name. The first rule
+ * that fits counts. Names of diffusers are held against the right column, so that what the models cannot use is known
+ * as such.
  */
 #include "nodes/checkpoint/ldm_names.h"
 
@@ -111,7 +112,8 @@ static const struct rule clip_layer[] = {
     { NULL, NULL, NULL },
 };
 static const struct rule clip_text[] = {
-    SAME("embeddings.token_embedding."), SAME("embeddings.position_embedding."), SAME("final_layer_norm."), SAME("text_projection."),
+    SAME("embeddings.token_embedding."), SAME("embeddings.position_embedding."), SAME("final_layer_norm."),
+    SAME("text_projection."),
     { "encoder.layers.<n>.", "encoder.layers.<n>.", clip_layer },
     { NULL, NULL, NULL },
 };
@@ -243,6 +245,7 @@ static bool put(const char *name, char *out, size_t size) {
 
 bool weft_namer_name(const weft_namer *n, const char *name, char *out, size_t size) {
     struct match m = { .namer = n };
+    const struct rule *rules;
     if (!size) return false;
     out[0] = 0;
     switch (n->naming) {
@@ -254,7 +257,8 @@ bool weft_namer_name(const weft_namer *n, const char *name, char *out, size_t si
     }
     case WEFT_NAMING_DIFFUSERS:
         if (n->part == WEFT_NAMES_VAE && translate(old_vae, m, name, out, size)) return true;
-        return is_known(n->part == WEFT_NAMES_UNET ? ldm_unet : n->part == WEFT_NAMES_VAE ? ldm_vae : clip_text, name) && put(name, out, size);
+        rules = n->part == WEFT_NAMES_UNET ? ldm_unet : n->part == WEFT_NAMES_VAE ? ldm_vae : clip_text;
+        return is_known(rules, name) && put(name, out, size);
     default: return false;
     }
 }
@@ -269,7 +273,8 @@ bool weft_namer_rename(void *user, const weft_st_entry *entry, char *out, size_t
 bool weft_namer_split(const weft_namer *n, const char *name, char out[3][WEFT_NAME_MAX]) {
     static const char *const part[] = { "q", "k", "v" };
     struct match m = { .namer = n };
-    if (n->naming != WEFT_NAMING_OPEN_CLIP || !take_pattern(&m, "transformer.resblocks.<n>.attn.in_proj_", &name)) return false;
+    if (n->naming != WEFT_NAMING_OPEN_CLIP || !take_pattern(&m, "transformer.resblocks.<n>.attn.in_proj_", &name))
+        return false;
     if (!is_leaf(name) || m.number[0] >= n->layers - 1) return false;
     for (int i = 0; i < 3; i++)
         snprintf(out[i], WEFT_NAME_MAX, "encoder.layers.%d.self_attn.%s_proj.%s", m.number[0], part[i], name);
@@ -284,25 +289,29 @@ struct way { weft_naming naming; const char *prefixes[6], *probes[5]; };
 static const struct way ways[WEFT_NAMES_PARTS][3] = {
     [WEFT_NAMES_TEXT] = {
         { WEFT_NAMING_DIFFUSERS,
-          { "cond_stage_model.transformer.text_model.", "cond_stage_model.transformer.", "text_encoder.text_model.", "text_encoder.", "text_model.", "" },
-          { "embeddings.token_embedding.weight", "encoder.layers.0.self_attn.q_proj.weight", "encoder.layers.0.mlp.fc1.weight",
-            "final_layer_norm.weight" } },
+          { "cond_stage_model.transformer.text_model.", "cond_stage_model.transformer.", "text_encoder.text_model.",
+            "text_encoder.", "text_model.", "" },
+          { "embeddings.token_embedding.weight", "encoder.layers.0.self_attn.q_proj.weight",
+            "encoder.layers.0.mlp.fc1.weight", "final_layer_norm.weight" } },
         { WEFT_NAMING_OPEN_CLIP, { "cond_stage_model.model.", "" },
-          { "transformer.resblocks.0.attn.in_proj_weight", "transformer.resblocks.0.mlp.c_fc.weight", "transformer.resblocks.1.ln_1.weight" } },
+          { "transformer.resblocks.0.attn.in_proj_weight", "transformer.resblocks.0.mlp.c_fc.weight",
+            "transformer.resblocks.1.ln_1.weight" } },
     },
     [WEFT_NAMES_UNET] = {
         { WEFT_NAMING_LDM, { "model.diffusion_model.", "diffusion_model.", "" },
           { "input_blocks.0.0.weight", "time_embed.0.weight", "input_blocks.1.0.in_layers.2.weight", "out.2.weight" } },
         { WEFT_NAMING_DIFFUSERS, { "unet.", "" },
-          { "time_embedding.linear_1.weight", "down_blocks.0.resnets.0.time_emb_proj.weight", "conv_norm_out.weight" } },
+          { "time_embedding.linear_1.weight", "down_blocks.0.resnets.0.time_emb_proj.weight",
+            "conv_norm_out.weight" } },
     },
     [WEFT_NAMES_VAE] = {
         { WEFT_NAMING_LDM, { "first_stage_model.", "vae.", "" },
-          { "decoder.mid.block_1.norm1.weight", "decoder.mid.block_2.conv1.weight", "decoder.norm_out.weight", "encoder.mid.block_1.norm1.weight",
-            "encoder.norm_out.weight" } },
+          { "decoder.mid.block_1.norm1.weight", "decoder.mid.block_2.conv1.weight", "decoder.norm_out.weight",
+            "encoder.mid.block_1.norm1.weight", "encoder.norm_out.weight" } },
         { WEFT_NAMING_DIFFUSERS, { "vae.", "first_stage_model.", "" },
-          { "decoder.mid_block.resnets.0.norm1.weight", "decoder.mid_block.resnets.1.conv1.weight", "decoder.conv_norm_out.weight",
-            "encoder.mid_block.resnets.0.norm1.weight", "encoder.conv_norm_out.weight" } },
+          { "decoder.mid_block.resnets.0.norm1.weight", "decoder.mid_block.resnets.1.conv1.weight",
+            "decoder.conv_norm_out.weight", "encoder.mid_block.resnets.0.norm1.weight",
+            "encoder.conv_norm_out.weight" } },
     },
 };
 
@@ -327,7 +336,10 @@ static bool find_way(weft_name_list names, weft_namer *n) {
 }
 
 /* What the names tell of the sequence: which input blocks shrink, which output blocks grow. */
-struct sequence { bool input[WEFT_LDM_MAX_BLOCKS], output[WEFT_LDM_MAX_BLOCKS], op[WEFT_LDM_MAX_BLOCKS], grows[WEFT_LDM_MAX_BLOCKS]; };
+struct sequence {
+    bool input[WEFT_LDM_MAX_BLOCKS], op[WEFT_LDM_MAX_BLOCKS];
+    bool output[WEFT_LDM_MAX_BLOCKS], grows[WEFT_LDM_MAX_BLOCKS];
+};
 
 static bool take_index(const char **p, const char *pattern, int *i) {
     struct match m = { 0 };

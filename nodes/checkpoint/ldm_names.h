@@ -1,8 +1,9 @@
-/* Names of tensors: from those of the original code (LDM, OpenCLIP) and of older diffusers to those that the models read.
+/* Names of tensors: from those of the original code (LDM, OpenCLIP) and of older diffusers to those that the models
+ * read.
  *
- * A namer stands for one part of one file. It is made from the file's names (which tell how the blocks follow each other) and is
- * then used entry by entry, as a weft_rename_fn. It refers to nothing but itself and copies by assignment.
- * Facts: CompVis/latent-diffusion openaimodel.py and model.py, mlfoundations/open_clip, diffusers' scripts.
+ * A namer stands for one part of one file. It is made from the file's names (which tell how the blocks follow each
+ * other) and is then used entry by entry, as a weft_rename_fn. It refers to nothing but itself and copies by
+ * assignment. Facts: CompVis/latent-diffusion openaimodel.py and model.py, mlfoundations/open_clip, diffusers' scripts.
  */
 #ifndef WEFT_LDM_NAMES_H
 #define WEFT_LDM_NAMES_H
@@ -33,7 +34,8 @@ typedef struct weft_namer {
     weft_naming naming;
     const char *prefix;             /* in the file, before all names of the part; static storage */
     int levels;                     /* LDM autoencoder: resolutions of the decoder, whose `up` counts from the last */
-    int layers;                     /* OpenCLIP: layers in the file; the last is left out, as Stable Diffusion 2 never uses it */
+    /* OpenCLIP: layers in the file; the last is left out, as Stable Diffusion 2 never uses it */
+    int layers;
     weft_ldm_place down[WEFT_LDM_MAX_BLOCKS], up[WEFT_LDM_MAX_BLOCKS];
 } weft_namer;
 
@@ -52,7 +54,8 @@ bool weft_namer_name(const weft_namer *n, const char *name, char *out, size_t si
 /* The weft_rename_fn; user is a const weft_namer. */
 bool weft_namer_rename(void *user, const weft_st_entry *entry, char *out, size_t size);
 
-/* OpenCLIP keeps the rows of q, k and v in one matrix: for such a name, writes the three names in the order of the rows. */
+/* OpenCLIP keeps the rows of q, k and v in one matrix: for such a name, writes the three names in the order of the
+ * rows. */
 bool weft_namer_split(const weft_namer *n, const char *name, char out[3][WEFT_NAME_MAX]);
 
 #ifdef __cplusplus

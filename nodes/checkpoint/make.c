@@ -15,23 +15,28 @@ struct preset {
 
 /* Stable Diffusion 1.5's build with a tenth of its widths. */
 static const weft_clip_text_config tiny_text = {
-    .vocabulary = 49408, .width = 64, .inner = 256, .layers = 2, .heads = 1, .positions = 77, .act = WEFT_ACT_QUICK_GELU,
+    .vocabulary = 49408, .width = 64, .inner = 256, .layers = 2, .heads = 1, .positions = 77,
+    .act = WEFT_ACT_QUICK_GELU,
     .norm_eps = 1e-5, .eos = 49407,
 };
 static const weft_unet_config tiny_unet = {
     .in_channels = 4, .out_channels = 4, .blocks = 4, .channels = { 32, 64, 96, 96 }, .layers = { 2, 2, 2, 2 },
-    .down_attention = { true, true, true, false }, .up_attention = { false, true, true, true }, .mid = WEFT_UNET_MID_CROSS_ATTENTION,
-    .heads = { 8, 8, 8, 8 }, .depth = { 1, 1, 1, 1 }, .context = 64, .norm_groups = 32, .norm_eps = 1e-5, .downsample_padding = 1,
+    .down_attention = { true, true, true, false }, .up_attention = { false, true, true, true },
+    .mid = WEFT_UNET_MID_CROSS_ATTENTION,
+    .heads = { 8, 8, 8, 8 }, .depth = { 1, 1, 1, 1 }, .context = 64, .norm_groups = 32, .norm_eps = 1e-5,
+    .downsample_padding = 1,
     .conv_in_kernel = 3, .conv_out_kernel = 3, .flip_sin_to_cos = true,
 };
 static const weft_vae_config tiny_vae = {
-    .in_channels = 3, .out_channels = 3, .latent_channels = 4, .blocks = 4, .channels = { 32, 64, 96, 96 }, .layers = 2, .norm_groups = 32,
+    .in_channels = 3, .out_channels = 3, .latent_channels = 4, .blocks = 4, .channels = { 32, 64, 96, 96 },
+    .layers = 2, .norm_groups = 32,
     .mid_attention = true, .quant_conv = true, .post_quant_conv = true, .scaling_factor = 0.18215,
 };
 
 static const struct preset presets[] = {
     { "sd15", WEFT_FAMILY_SD1, &weft_clip_text_l14, &weft_unet_sd15, &weft_vae_sd, WEFT_PREDICTION_EPSILON },
-    { "sd15-inpaint", WEFT_FAMILY_SD1, &weft_clip_text_l14, &weft_unet_sd15_inpaint, &weft_vae_sd, WEFT_PREDICTION_EPSILON },
+    { "sd15-inpaint", WEFT_FAMILY_SD1, &weft_clip_text_l14, &weft_unet_sd15_inpaint, &weft_vae_sd,
+      WEFT_PREDICTION_EPSILON },
     { "sd21", WEFT_FAMILY_SD2, &weft_clip_text_h14, &weft_unet_sd21, &weft_vae_sd, WEFT_PREDICTION_V },
     { "tiny", WEFT_FAMILY_SD1, &tiny_text, &tiny_unet, &tiny_vae, WEFT_PREDICTION_EPSILON },
 };

@@ -37,7 +37,8 @@ static weft_status read_config(weft_ctx *c, weft_checkpoint *k, weft_part part, 
     return WEFT_OK;
 }
 
-static weft_status derive_config(weft_ctx *c, weft_checkpoint *k, const weft_source *s, const weft_namer *n, const char *label) {
+static weft_status derive_config(weft_ctx *c, weft_checkpoint *k, const weft_source *s, const weft_namer *n,
+                                 const char *label) {
     weft_shapes shapes = { 0 };
     for (int i = 0; i < s->count; i++)
         if (weft_shapes_add_file(c, &shapes, s->files[i], n)) goto out;
@@ -57,7 +58,8 @@ static weft_status add_split(weft_ctx *c, weft_tree *tree, weft_safetensors *f, 
     size_t prefix = strlen(n->prefix);
     for (int64_t i = 0; i < weft_st_count(f) && weft_ok(c); i++) {
         const weft_st_entry *e = weft_st_at(f, i);
-        if (strncmp(e->name, n->prefix, prefix) || !weft_namer_split(n, e->name + prefix, names) || e->rank < 1) continue;
+        if (strncmp(e->name, n->prefix, prefix) || !weft_namer_split(n, e->name + prefix, names) || e->rank < 1)
+            continue;
         weft_scope scope = weft_scope_named(c, "load");
         weft_tensor *all = weft_st_tensor(c, f, e);
         int64_t rows = e->shape[0] / 3;
@@ -70,7 +72,8 @@ static weft_status add_split(weft_ctx *c, weft_tree *tree, weft_safetensors *f, 
     return weft_error(c);
 }
 
-weft_status weft_part_load(weft_ctx *c, weft_checkpoint *k, const weft_source *s, const weft_namer *n, const char *config, const char *label) {
+weft_status weft_part_load(weft_ctx *c, weft_checkpoint *k, const weft_source *s, const weft_namer *n,
+                           const char *config, const char *label) {
     weft_tree **tree = tree_of(k, n->part);
     if (config ? read_config(c, k, n->part, config) : derive_config(c, k, s, n, label)) return weft_error(c);
     *tree = weft_tree_new(c, weft_part_rows[n->part].folder);
@@ -89,7 +92,7 @@ void weft_part_free(weft_checkpoint *k, weft_part part) {
     k->parts &= ~(1u << part);
 }
 
-/* ---- what nobody takes -------------------------------------------------------------------------------------------- */
+/* ---- what nobody takes ------------------------------------------------------------------------------------------ */
 
 static bool starts_with(const char *name, const char *start) {
     return !strncmp(name, start, strlen(start));
@@ -97,9 +100,11 @@ static bool starts_with(const char *name, const char *start) {
 
 /* Tables and training state of the original code; the projections of CLIP that pictures are compared by. */
 static bool is_buffer(const char *name) {
-    static const char *const starts[] = { "alphas_cumprod", "betas", "log_one_minus_alphas_cumprod", "posterior_", "sqrt_", "lvlb_weights",
-                                          "first_stage_model.loss.", "loss.", "global_step", "logvar", "denoiser.sigmas" };
-    static const char *const ends[] = { "position_ids", "logit_scale", "text_projection", "text_projection.weight", "attn_mask", "scale_factor" };
+    static const char *const starts[] = { "alphas_cumprod", "betas", "log_one_minus_alphas_cumprod", "posterior_",
+                                          "sqrt_", "lvlb_weights", "first_stage_model.loss.", "loss.", "global_step",
+                                          "logvar", "denoiser.sigmas" };
+    static const char *const ends[] = { "position_ids", "logit_scale", "text_projection", "text_projection.weight",
+                                        "attn_mask", "scale_factor" };
     size_t length = strlen(name);
     for (size_t i = 0; i < sizeof starts / sizeof *starts; i++)
         if (starts_with(name, starts[i])) return true;
@@ -133,7 +138,8 @@ static weft_status note_unknown(weft_ctx *c, weft_checkpoint *k, const char *nam
     return WEFT_OK;
 }
 
-weft_status weft_parts_count_rest(weft_ctx *c, weft_checkpoint *k, const weft_source *s, const weft_namer *namers, int n) {
+weft_status weft_parts_count_rest(weft_ctx *c, weft_checkpoint *k, const weft_source *s, const weft_namer *namers,
+                                  int n) {
     for (int f = 0; f < s->count; f++) {
         for (int64_t i = 0; i < weft_st_count(s->files[f]); i++) {
             const weft_st_entry *e = weft_st_at(s->files[f], i);
@@ -148,7 +154,7 @@ weft_status weft_parts_count_rest(weft_ctx *c, weft_checkpoint *k, const weft_so
     return WEFT_OK;
 }
 
-/* ---- checking --------------------------------------------------------------------------------------------------------- */
+/* ---- checking --------------------------------------------------------------------------------------------------- */
 
 static weft_status check_part(weft_ctx *c, weft_checkpoint *k, weft_part part) {
     switch (part) {
@@ -163,11 +169,13 @@ static weft_status check_fit(weft_ctx *c, const weft_checkpoint *k) {
     const weft_unet_config *u = &k->unet_config;
     if (!k->unet) return WEFT_OK;
     if (k->text && k->text_config.width != u->context)
-        return weft_fail(c, WEFT_E_FORMAT, "%s: the parts do not go together: the UNet takes texts of width %d, the text encoder gives %d", k->path,
-                         u->context, k->text_config.width);
+        return weft_fail(c, WEFT_E_FORMAT,
+                         "%s: the parts do not go together: the UNet takes texts of width %d, the encoder gives %d",
+                         k->path, u->context, k->text_config.width);
     if (k->vae && k->vae_config.latent_channels != u->out_channels)
-        return weft_fail(c, WEFT_E_FORMAT, "%s: the parts do not go together: the UNet gives %d channels, the autoencoder takes %d", k->path,
-                         u->out_channels, k->vae_config.latent_channels);
+        return weft_fail(c, WEFT_E_FORMAT,
+                         "%s: the parts do not go together: the UNet gives %d channels, the autoencoder takes %d",
+                         k->path, u->out_channels, k->vae_config.latent_channels);
     return WEFT_OK;
 }
 

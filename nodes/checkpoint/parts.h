@@ -20,15 +20,17 @@ extern const weft_part_row weft_part_rows[WEFT_NAMES_PARTS];
 /* "UNet, autoencoder" into out; returns it. */
 const char *weft_parts_text(unsigned parts, char *out, size_t size);
 
-/* Reads the configuration from `config` (a config.json), or derives it where that is NULL, and fills the part's tree. `label` names the
- * files in messages. The namer must have found the part. */
-weft_status weft_part_load(weft_ctx *c, weft_checkpoint *k, const weft_source *s, const weft_namer *n, const char *config,
-                           const char *label) WEFT_MUST_CHECK;
+/* Reads the configuration from `config` (a config.json), or derives it where that is NULL, and fills the part's tree.
+ * `label` names the files in messages. The namer must have found the part. */
+weft_status weft_part_load(weft_ctx *c, weft_checkpoint *k, const weft_source *s, const weft_namer *n,
+                           const char *config, const char *label) WEFT_MUST_CHECK;
 
 /* Counts the tensors of the source that none of the namers takes. */
-weft_status weft_parts_count_rest(weft_ctx *c, weft_checkpoint *k, const weft_source *s, const weft_namer *namers, int n) WEFT_MUST_CHECK;
+weft_status weft_parts_count_rest(weft_ctx *c, weft_checkpoint *k, const weft_source *s, const weft_namer *namers,
+                                  int n) WEFT_MUST_CHECK;
 
-/* Runs every model that is there shape-only over its tree, and looks whether they go together; one error tells all that is wrong. */
+/* Runs every model that is there shape-only over its tree, and looks whether they go together; one error tells all that
+ * is wrong. */
 weft_status weft_parts_check(weft_ctx *c, weft_checkpoint *k) WEFT_MUST_CHECK;
 
 /* Empties a part. */

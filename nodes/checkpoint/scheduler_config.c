@@ -17,7 +17,8 @@ const char *weft_prediction_name(weft_prediction p) {
 
 /* What the constructors have in common, and how some differ. */
 static const weft_scheduler_config common = {
-    .num_train_timesteps = 1000, .beta_start = 1e-4, .beta_end = 0.02, .beta_schedule = "linear", .timestep_spacing = "linspace",
+    .num_train_timesteps = 1000, .beta_start = 1e-4, .beta_end = 0.02, .beta_schedule = "linear",
+    .timestep_spacing = "linspace",
     .clip_sample_range = 1, .dynamic_thresholding_ratio = 0.995, .sample_max_value = 1,
 };
 
@@ -34,8 +35,10 @@ static const struct class_defaults classes[] = {
     { .name = "DDPMScheduler", .leading = true, .clip_sample = true, .variance_type = "fixed_small" },
     { .name = "DDIMScheduler", .leading = true, .clip_sample = true, .set_alpha_to_one = true },
     { .name = "PNDMScheduler", .leading = true },
-    { .name = "LCMScheduler", .beta_start = 0.00085, .beta_end = 0.012, .beta_schedule = "scaled_linear", .leading = true, .set_alpha_to_one = true },
-    { .name = "TCDScheduler", .beta_start = 0.00085, .beta_end = 0.012, .beta_schedule = "scaled_linear", .leading = true, .set_alpha_to_one = true },
+    { .name = "LCMScheduler", .beta_start = 0.00085, .beta_end = 0.012, .beta_schedule = "scaled_linear",
+      .leading = true, .set_alpha_to_one = true },
+    { .name = "TCDScheduler", .beta_start = 0.00085, .beta_end = 0.012, .beta_schedule = "scaled_linear",
+      .leading = true, .set_alpha_to_one = true },
     { .name = "HeunDiscreteScheduler", .beta_start = 0.00085, .beta_end = 0.012 },
     { .name = "KDPM2DiscreteScheduler", .beta_start = 0.00085, .beta_end = 0.012 },
     { .name = "KDPM2AncestralDiscreteScheduler", .beta_start = 0.00085, .beta_end = 0.012 },
@@ -87,7 +90,8 @@ weft_scheduler_config weft_scheduler_config_sd(weft_prediction prediction) {
 static void read_double(const weft_json *j, const char *key, double low, bool from, double high, double *field) {
     double value = weft_json_double(j, key, *field);
     if (weft_ok(j->ctx) && !((from ? value >= low : value > low) && value <= high))
-        weft_fail(j->ctx, WEFT_E_FORMAT, "%s: %s: expected a number %s %g and at most %g, found %g", j->file, key, from ? "from" : "above", low, high, value);
+        weft_fail(j->ctx, WEFT_E_FORMAT, "%s: %s: expected a number %s %g and at most %g, found %g", j->file, key,
+                  from ? "from" : "above", low, high, value);
     *field = value;
 }
 
@@ -96,7 +100,8 @@ static void read_betas(const weft_json *j, weft_scheduler_config *config) {
     if (!list) return;
     int n = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : -1;
     if (n != config->num_train_timesteps) {
-        weft_fail(j->ctx, WEFT_E_FORMAT, "%s: trained_betas: expected a list of %d numbers", j->file, config->num_train_timesteps);
+        weft_fail(j->ctx, WEFT_E_FORMAT, "%s: trained_betas: expected a list of %d numbers", j->file,
+                  config->num_train_timesteps);
         return;
     }
     double *beta = config->trained_betas = malloc((size_t)n * sizeof *beta);
@@ -128,12 +133,14 @@ static void read_text(const weft_json *j, const char *key, char *field, size_t s
 
 static void read_fields(const weft_json *j, weft_scheduler_config *config) {
     if (weft_config_rules(j, rules)) return;
-    config->num_train_timesteps = (int)weft_json_int(j, "num_train_timesteps", 1, MAX_STEPS, config->num_train_timesteps);
+    config->num_train_timesteps = (int)weft_json_int(j, "num_train_timesteps", 1, MAX_STEPS,
+                                                     config->num_train_timesteps);
     read_double(j, "beta_start", 0, false, 1, &config->beta_start);
     read_double(j, "beta_end", 0, false, 1, &config->beta_end);
     read_text(j, "beta_schedule", config->beta_schedule, sizeof config->beta_schedule);
     for (int i = 0; i < WEFT_PREDICTION_COUNT; i++)
-        if (!strcmp(prediction_names[i], weft_json_text_of(j, "prediction_type", "epsilon"))) config->prediction_type = (weft_prediction)i;
+        if (!strcmp(prediction_names[i], weft_json_text_of(j, "prediction_type", "epsilon")))
+            config->prediction_type = (weft_prediction)i;
     read_text(j, "timestep_spacing", config->timestep_spacing, sizeof config->timestep_spacing);
     config->steps_offset = (int)weft_json_int(j, "steps_offset", 0, config->num_train_timesteps, config->steps_offset);
     config->set_alpha_to_one = weft_json_bool(j, "set_alpha_to_one", config->set_alpha_to_one);
@@ -149,12 +156,14 @@ static void read_fields(const weft_json *j, weft_scheduler_config *config) {
     read_betas(j, config);
 }
 
-weft_status weft_scheduler_config_parse(weft_ctx *c, const char *name, const char *text, size_t size, weft_scheduler_config *config) {
+weft_status weft_scheduler_config_parse(weft_ctx *c, const char *name, const char *text, size_t size,
+                                        weft_scheduler_config *config) {
     *config = defaults_of("");
     cJSON *tree = weft_json_parse(c, name, text, size, WEFT_JSON_NAN);
     if (!tree) return weft_error(c);
     weft_json j = { c, name, tree };
-    if (!cJSON_IsObject(tree)) weft_fail(c, WEFT_E_FORMAT, "%s: expected an object, found %s", name, weft_json_kind(tree));
+    if (!cJSON_IsObject(tree))
+        weft_fail(c, WEFT_E_FORMAT, "%s: expected an object, found %s", name, weft_json_kind(tree));
     else {
         *config = defaults_of(weft_json_text_of(&j, "_class_name", ""));
         read_fields(&j, config);

@@ -1,4 +1,5 @@
-/* Files of weights; see source.h. The names of variants and shards are those that diffusers writes (utils/constants.py, _add_variant). */
+/* Files of weights; see source.h. The names of variants and shards are those that diffusers writes (utils/constants.py,
+ * _add_variant). */
 #include "nodes/checkpoint/source.h"
 
 #include <stdlib.h>
@@ -43,11 +44,15 @@ static weft_status check_format(weft_ctx *c, const char *path) {
     if (!f) return WEFT_OK;     /* opening it for good tells why */
     fclose(f);
     if (got >= 4 && !memcmp(head, "GGUF", 4))
-        return weft_fail(c, WEFT_E_FORMAT, "%s: is a GGUF file, which Weft does not read; the same model as .safetensors is needed", path);
-    if (has_ending(path, pickles) || (got >= 4 && !memcmp(head, "PK\3\4", 4)) || (got >= 2 && head[0] == 0x80 && head[1] <= 5 && head[2]))
         return weft_fail(c, WEFT_E_FORMAT,
-                         "%s: is a pickle of PyTorch, which can run any program when it is opened, so Weft does not; convert it to .safetensors "
-                         "(in Python: safetensors.torch.save_file(torch.load(FILE, weights_only=True)[\"state_dict\"], NEW))", path);
+                         "%s: is a GGUF file, which Weft does not read; the same model as .safetensors is needed",
+                         path);
+    if (has_ending(path, pickles) || (got >= 4 && !memcmp(head, "PK\3\4", 4)) ||
+        (got >= 2 && head[0] == 0x80 && head[1] <= 5 && head[2]))
+        return weft_fail(c, WEFT_E_FORMAT,
+                         "%s: is a pickle of PyTorch, which can run any program when it is opened, so Weft does not; "
+                         "convert it to .safetensors (in Python: safetensors.torch.save_file(torch.load(FILE, "
+                         "weights_only=True)[\"state_dict\"], NEW))", path);
     return WEFT_OK;
 }
 
@@ -81,13 +86,15 @@ static weft_status open_shards(weft_ctx *c, weft_source *s, const char *folder, 
     char *path = weft_path_join(c, folder, index);
     cJSON *tree = path ? weft_json_read(c, path, INDEX_LIMIT, 0) : NULL;
     const cJSON *map = cJSON_GetObjectItemCaseSensitive(tree, "weight_map"), *item;
-    if (tree && (!cJSON_IsObject(map) || !map->child)) weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: expected an object with the files of all tensors", path);
+    if (tree && (!cJSON_IsObject(map) || !map->child))
+        weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: expected an object with the files of all tensors", path);
     cJSON_ArrayForEach(item, map) {
         if (!weft_ok(c)) break;
         if (!cJSON_IsString(item) || !weft_path_is_plain(item->valuestring)) {
             weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: expected names of files in the same folder", path);
         } else if (!is_open(s, item->valuestring)) {
-            if (s->count == MAX_SHARDS) weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: more than %d files", path, MAX_SHARDS);
+            if (s->count == MAX_SHARDS)
+                weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: more than %d files", path, MAX_SHARDS);
             else if (open_in(c, s, folder, item->valuestring)) break;
         }
     }
@@ -99,14 +106,16 @@ static weft_status open_shards(weft_ctx *c, weft_source *s, const char *folder, 
 weft_status weft_source_open_folder(weft_ctx *c, weft_source *s, const char *folder, const char *stem) {
     static const struct { const char *format; bool index; } names[] = {
         { "%s.safetensors", false }, { "%s.safetensors.index.json", true }, { "%s.fp16.safetensors", false },
-        { "%s.safetensors.index.fp16.json", true }, { "%s.fp16.safetensors.index.json", true }, { "%s.non_ema.safetensors", false },
+        { "%s.safetensors.index.fp16.json", true }, { "%s.fp16.safetensors.index.json", true },
+        { "%s.non_ema.safetensors", false },
     };
     static const char *const pickles[] = { "%s.bin", "%s.fp16.bin", "pytorch_%s.bin", "pytorch_%s.fp16.bin" };
     char name[128], looked[768] = "";
     if (!weft_ok(c)) return weft_error(c);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(name, sizeof name, names[i].format, stem);
-        if (weft_path_has_file(folder, name)) return names[i].index ? open_shards(c, s, folder, name) : open_in(c, s, folder, name);
+        if (weft_path_has_file(folder, name))
+            return names[i].index ? open_shards(c, s, folder, name) : open_in(c, s, folder, name);
         size_t at = strlen(looked);
         snprintf(looked + at, sizeof looked - at, "%s%s", i ? ", " : "", name);
     }

@@ -16,8 +16,8 @@ typedef struct weft_source {
 
 /* One file. Pickles and other formats are refused with what to do. */
 weft_status weft_source_open_file(weft_ctx *c, weft_source *s, const char *path) WEFT_MUST_CHECK;
-/* The weights of a folder of diffusers: stem.safetensors, its shards by stem.safetensors.index.json, or one of its variants; the first that
- * is there. Otherwise the error tells all the names looked for. */
+/* The weights of a folder of diffusers: stem.safetensors, its shards by stem.safetensors.index.json, or one of its
+ * variants; the first that is there. Otherwise the error tells all the names looked for. */
 weft_status weft_source_open_folder(weft_ctx *c, weft_source *s, const char *folder, const char *stem) WEFT_MUST_CHECK;
 void weft_source_close(weft_source *s);     /* takes an empty one */
 
