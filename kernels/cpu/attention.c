@@ -76,10 +76,10 @@ INLINE void value_tile(const int rows, const int nv, int64_t keys, const float *
 /* All rows of one product: tiles of MR, then what is left in halves. */
 #define ALL_ROWS(total, TILE) do { \
         int64_t row = 0; \
-        for (; row + MR <= (total); row += MR) TILE(MR); \
+        for (; row + MR <= (total); row += MR) { TILE(MR); } \
         if (MR > 4 && row + 4 <= (total)) { TILE(4); row += 4; } \
         if (row + 2 <= (total)) { TILE(2); row += 2; } \
-        if (row < (total)) TILE(1); \
+        if (row < (total)) { TILE(1); } \
     } while (0)
 
 /* 2^x for x ≤ 0; NaN goes through. 1e-7. */
@@ -131,11 +131,20 @@ INLINE void softmax_block(const int nv, struct item *it, int64_t first, int64_t 
     }
 }
 
+/* Asks for rows ahead of their use: with a stride of a page or so the hardware does not guess them. */
+INLINE void prefetch_rows(const float *p, int64_t ld, int64_t rows, int64_t d) {
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < d; c += 16) __builtin_prefetch(p + r * ld + c);
+}
+
 INLINE void run_blocks(const int nv, const weft_attention_args *a, struct item *it) {
     for (int64_t first = 0; first < it->keys; first += KEYS) {
         const int64_t keys = MIN(KEYS, it->keys - first), ldk = a->k_token, ldv = a->v_token;
         const float *k = it->k + first * ldk, *v = it->v + first * ldv;
-#define TILE(rows) score_tile(rows, nv, a->d, it->qt, k + row * ldk, ldk, it->s + row * nv * VL)
+#define TILE(rows) \
+        prefetch_rows(v + row * ldv, ldv, rows, a->d); \
+        prefetch_rows(k + MIN(row + rows, keys - rows) * ldk, ldk, rows, a->d); \
+        score_tile(rows, nv, a->d, it->qt, k + row * ldk, ldk, it->s + row * nv * VL)
         ALL_ROWS(keys, TILE);
 #undef TILE
         softmax_block(nv, it, first, keys);

@@ -2,7 +2,7 @@
  *
  * Each reduces its argument to a short interval and evaluates a polynomial there. The coefficients are our own: a Remez
  * exchange in 40 digits on the relative error of the function named beside them, rounded to float. Error over all
- * floats: exp 1 ulp, sigmoid, silu and tanh 2, gelu 7 (8 beyond −5); quick_gelu and gelu_tanh pass the rounding of
+ * floats: exp 1 ulp, sigmoid, silu and tanh 2, gelu 7 (9 beyond −5); quick_gelu and gelu_tanh pass the rounding of
  * their exponent on, which is 9 and 28 at −5. Results below 2⁻¹²⁶ lose digits gradually for exp; the others are zero
  * where exp overflows, below about 1e-37. NaN goes through; the products x·σ(x) and x·Φ(x) are NaN at −∞ and +∞ at
  * +∞, as in PyTorch.
