@@ -43,8 +43,10 @@ static void weights_ref(weft_weights *w) {
 /* ---- models ------------------------------------------------------------------------------------------------------------------------------- */
 
 static void model_free(weft_object *o) {
-    weights_unref(((weft_model *)o)->weights);
-    free(o);
+    weft_model *m = (weft_model *)o;
+    weights_unref(m->weights);
+    free(m->scheduler.trained_betas);
+    free(m);
 }
 
 static const char *model_describe(const weft_object *o, char *buffer, size_t size) {
@@ -55,8 +57,20 @@ static const char *model_describe(const weft_object *o, char *buffer, size_t siz
 
 weft_model *weft_model_new(weft_ctx *c, const weft_model *fields) {
     weft_model *m = object_new(c, &weft_class_model, fields, sizeof *m);
-    if (m) weights_ref(m->weights);
-    return m;
+    if (!m) return NULL;
+    weights_ref(m->weights);
+    m->scheduler.json = NULL;
+    m->scheduler.trained_betas = NULL;
+    if (!fields->scheduler.trained_betas) return m;
+    size_t bytes = sizeof(double) * (size_t)m->scheduler.num_train_timesteps;
+    m->scheduler.trained_betas = malloc(bytes);
+    if (m->scheduler.trained_betas) {
+        memcpy(m->scheduler.trained_betas, fields->scheduler.trained_betas, bytes);
+        return m;
+    }
+    weft_fail(c, WEFT_E_MEMORY, "MODEL: out of memory");
+    weft_object_unref(&m->object);
+    return NULL;
 }
 
 static void clip_free(weft_object *o) {
