@@ -4,6 +4,10 @@
 
 /* C(name, summary) */
 #define WEFT_COMMANDS(C) \
+    C(run, "runs a graph") \
+    C(check, "checks graphs and tells every fault") \
+    C(nodes, "lists the node classes") \
+    C(convert, "prints a workflow in API format") \
     C(bench, "times models and operations on this machine") \
     C(kernels, "lists operations, back ends and number types")
 

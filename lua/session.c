@@ -1,0 +1,104 @@
+/* Shared by the commands that run graphs: see session.h. Progress goes to a terminal only; Ctrl-C cancels between operations. */
+#include "lua/session.h"
+
+#include <cjson/cJSON.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+const char *const session_precisions[] = { "fast", "exact", NULL };
+
+static weft_ctx *interrupted;
+
+static void on_interrupt(int signal) {
+    (void)signal;
+    if (interrupted) weft_cancel(interrupted);
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A bar for the samplers' steps and other slow work: "sample  [######    ] 12/20  3.41 s/step". */
+static bool show_progress(void *user, const char *what, int64_t done, int64_t total) {
+    static double start;
+    static char last[32];
+    (void)user;
+    if (strcmp(what, "sample") && strcmp(what, "load") && strcmp(what, "decode")) return true;
+    if (done == 0 || strcmp(last, what)) {
+        start = now();
+        snprintf(last, sizeof last, "%s", what);
+    }
+    char bar[31];
+    int filled = total > 0 ? (int)(30 * done / total) : 0;
+    for (int i = 0; i < 30; i++) bar[i] = i < filled ? '#' : ' ';
+    bar[30] = 0;
+    fprintf(stderr, "\r%-8s [%s] %lld/%lld", what, bar, (long long)done, (long long)total);
+    if (done > 0) fprintf(stderr, "  %.2f s/step ", (now() - start) / (double)done);
+    if (done >= total) fputc('\n', stderr);
+    fflush(stderr);
+    return true;
+}
+
+bool session_open(session *s, const char *command) {
+    static const char *const default_models[] = { "models", NULL };
+    if (s->models.count) {
+        const char **items = realloc(s->models.items, sizeof *items * ((size_t)s->models.count + 1));
+        if (!items) return false;
+        items[s->models.count] = NULL;
+        s->models.items = items;
+    }
+    s->folders = (weft_folders){ .models = s->models.count ? s->models.items : default_models, .input = s->input ? s->input : "input",
+                                 .output = s->output ? s->output : "output", .temp = "temp" };
+    s->c = weft_ctx_new(&(weft_options){ .device = s->device, .threads = s->threads, .precision = (weft_precision)s->precision, .memory_limit = s->memory });
+    if (!s->c) {
+        fprintf(stderr, "weft %s: out of memory\n", command);
+        return false;
+    }
+    s->registry = weft_nodes_registry(s->c);
+    if (!weft_ok(s->c)) {
+        session_fail(s, command);
+        return false;
+    }
+    if (isatty(STDERR_FILENO)) weft_set_progress(s->c, show_progress, NULL);
+    interrupted = s->c;
+    signal(SIGINT, on_interrupt);
+    return true;
+}
+
+void session_close(session *s) {
+    signal(SIGINT, SIG_DFL);
+    interrupted = NULL;
+    weft_registry_free(s->registry);
+    weft_ctx_free(s->c);
+    free(s->models.items);
+}
+
+int session_fail(session *s, const char *command) {
+    if (weft_error(s->c) == WEFT_E_CANCELLED) {
+        fputs("\ninterrupted\n", stderr);
+        return 130;
+    }
+    fprintf(stderr, "weft %s: %s\n", command, weft_message(s->c));
+    return 1;
+}
+
+void session_print_faults(const weft_faults *faults, const char *file) {
+    for (int i = 0; i < faults->count; i++) {
+        const weft_fault *f = &faults->items[i];
+        if (f->node) fprintf(stderr, "%s: node %s (%s): %s\n", file, f->node, f->class_name, f->details);
+        else fprintf(stderr, "%s: %s\n", file, f->details);
+    }
+}
+
+void session_print_text(const char *text) {
+    cJSON *value = cJSON_CreateString(text);
+    char *printed = value ? cJSON_PrintUnformatted(value) : NULL;
+    fputs(printed ? printed : "\"\"", stdout);
+    cJSON_free(printed);
+    cJSON_Delete(value);
+}
