@@ -19,6 +19,59 @@ INLINE void move_lanes(const bool unpacking, const size_t size, void *packed, vo
     if (!unpacking && lanes < PANEL) memset((char *)packed + (size_t)lanes * size, 0, (size_t)(PANEL - lanes) * size);
 }
 
+/* Squares of 8×8 or 4×4 turned over, in vectors of 16 bytes: as in transpose.h, but what is moved are bits. */
+typedef uint16_t v8 __attribute__((vector_size(16)));
+typedef uint32_t v4 __attribute__((vector_size(16)));
+
+INLINE void turn_8(v8 r[8]) {
+    UNROLL
+    for (int round = 0; round < 3; round++) {
+        v8 t[8];
+        UNROLL
+        for (int i = 0; i < 4; i++) {
+            t[2 * i] = __builtin_shufflevector(r[i], r[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+            t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+        }
+        memcpy(r, t, sizeof t);
+    }
+}
+INLINE void turn_4(v4 r[4]) {
+    UNROLL
+    for (int round = 0; round < 2; round++) {
+        v4 t[4];
+        UNROLL
+        for (int i = 0; i < 2; i++) {
+            t[2 * i] = __builtin_shufflevector(r[i], r[i + 2], 0, 4, 1, 5);
+            t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + 2], 2, 6, 3, 7);
+        }
+        memcpy(r, t, sizeof t);
+    }
+}
+
+/* Packs a full panel from rows of taps·k values without gaps, as files have them: value j is tap j % taps of input j / taps.
+ * Returns how many j are done: all but the last few. */
+INLINE int64_t pack_dense(const size_t size, const weft_pack_args *a, const char *plain, char *packed) {
+    const int64_t bytes = (int64_t)size, width = 16 / bytes, all = a->taps * a->k;
+    int64_t tap = 0, k = 0, j = 0;
+    for (; j + width <= all; j += width) {
+        char *to[8];
+        for (int64_t i = 0; i < width; i++) {
+            to[i] = packed + (tap * a->k + k) * PANEL * bytes;
+            if (++tap == a->taps) tap = 0, k++;
+        }
+        for (int64_t lane = 0; lane < PANEL; lane += width) {
+            union { v8 h[8]; v4 w[4]; } r;
+            UNROLL
+            for (int64_t i = 0; i < width; i++) memcpy((char *)&r + 16 * i, plain + ((lane + i) * a->stride_n + j) * bytes, 16);
+            if (size == 2) turn_8(r.h);
+            else turn_4(r.w);
+            UNROLL
+            for (int64_t i = 0; i < width; i++) memcpy(to[i] + lane * bytes, (char *)&r + 16 * i, 16);
+        }
+    }
+    return j;
+}
+
 /* One panel, either way. The plain side is walked in the order in which it lies: taps inside the inputs where those lie
  * nearer to each other. */
 INLINE void move_panel(const bool unpacking, const size_t size, const weft_pack_args *a, int64_t panel) {
@@ -30,8 +83,11 @@ INLINE void move_panel(const bool unpacking, const size_t size, const weft_pack_
     const int64_t outer = inside ? a->k : a->taps, inner = inside ? a->taps : a->k;
     const int64_t plain_outer = inside ? a->stride_k : a->stride_tap, plain_inner = inside ? a->stride_tap : a->stride_k;
     const int64_t packed_outer = inside ? PANEL : a->k * PANEL, packed_inner = inside ? a->k * PANEL : PANEL;
-    for (int64_t i = 0; i < outer; i++)
-        for (int64_t j = 0; j < inner; j++) {
+    const bool dense = a->stride_tap == 1 ? a->stride_k == a->taps : a->taps == 1 && a->stride_k == 1;
+    int64_t done = 0;
+    if (!unpacking && lanes == PANEL && dense) done = pack_dense(size, a, plain, packed);
+    for (int64_t i = done / inner; i < outer; i++)
+        for (int64_t j = i == done / inner ? done % inner : 0; j < inner; j++) {
             char *p = packed + (i * packed_outer + j * packed_inner) * bytes;
             char *q = plain + (i * plain_outer + j * plain_inner) * bytes;
             if (lanes < PANEL) move_lanes(unpacking, size, p, q, stride, lanes);
