@@ -22,7 +22,7 @@ static inline struct kernel_case gemm_case(weft_gemm_args *a, weft_dtype type, w
                              .count = m ? (m - 1) * ldy + n : 0,
                              .weight = &a->w, .plain = { .type = wtype, .n = n, .taps = 1, .k = k, .stride_n = k,
                                                          .stride_tap = 1, .stride_k = 1, .src = w },
-                             .tolerance = sum_tolerance(k) };
+                             .tolerance = sum_tolerance(k), .terms = 1 };
     /* The gaps between the rows are compared too: they must stay as they were. */
     c.before = random_values(type, c.count, 0, 1);
     if (has & RESIDUAL_IS_Y) c.alias = &a->residual;
@@ -51,7 +51,7 @@ static inline struct kernel_case conv_case(weft_conv2d_args *a, weft_dtype type,
     if (has & HAS_RESIDUAL) a->residual = random_values(type, s.n * oh * ow * s.o, 0, 1);
     struct kernel_case c = { .id = WEFT_KERNEL_conv2d, .args = a, .out = &a->y, .type = type,
                              .count = s.n * oh * ow * s.o,
-                             .weight = &a->weight, .precision = precision,
+                             .weight = &a->weight, .precision = precision, .terms = 1,
                              .plain = { .type = wtype, .n = s.o, .taps = taps, .k = s.c, .stride_n = taps * s.c,
                                         .stride_tap = 1, .stride_k = taps, .src = w } };
     if (has & RESIDUAL_IS_Y) {
@@ -81,6 +81,7 @@ static inline struct kernel_case attention_case(weft_attention_args *a, weft_dty
     /* A score of size s carries an error of s·6e-8·(a few) into the exponent; scores are about as large as `sharp`,
      * their largest five times that. */
     c.tolerance = sum_tolerance(d) + sum_tolerance(tk) + 5 * sharp * 1.2e-7;
+    c.terms = 1 / sqrt(tk > 0 ? (double)tk : 1);
     return c;
 }
 

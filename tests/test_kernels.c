@@ -212,7 +212,8 @@ static void matmul(weft_dtype type, int64_t batch, int64_t m, int64_t n, int64_t
     a.a = random_values(type, batch * m * k, 0, 1);
     a.b = random_values(type, batch * n * k, 0, 1);
     struct kernel_case c = { .id = WEFT_KERNEL_matmul, .args = &a, .out = &a.c, .type = type,
-                             .count = batch * m * (n + 2), .tolerance = sum_tolerance(k) };
+                             .count = batch * m * (n + 2), .tolerance = sum_tolerance(k),
+                             .terms = fabs(alpha) * sqrt((double)k) };
     c.before = random_values(type, c.count, 0, 1);
     snprintf(what, sizeof what, "%" PRId64 "×(%" PRId64 "×%" PRId64 "×%" PRId64 ") %s, layout %d, accumulate %d",
              batch, m, n, k, weft_dtype_name(type), layout, accumulate);
