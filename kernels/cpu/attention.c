@@ -1,11 +1,11 @@
-/* o = softmax(scale·q·kᵀ)·v without the matrix between: blocks of keys with a running maximum and sum ("online softmax",
- * Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022).
+/* o = softmax(scale·q·kᵀ)·v without the matrix between: blocks of keys with a running maximum and sum ("online
+ * softmax", Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022).
  *
- * Everything is held transposed, a lane for a query. A work item is one head and up to QV·VL queries: their qᵀ (d rows,
- * times scale·log₂e) is packed once. For each block of keys sᵀ = k·qᵀ, maxima and sums run down the columns without ever
- * crossing lanes, p = 2^(s − max), and oᵀ = oᵀ·2^(old max − max) + vᵀ·p. k and v are read where they lie, one value
- * broadcast at a time. Both products go through tiles of MR rows × QV vectors that fill the registers.
- * Sums over keys are cut at the blocks, which keeps their rounding error small.
+ * Everything is held transposed, a lane for a query. A work item is one head and up to QV·VL queries: their qᵀ (d
+ * rows, times scale·log₂e) is packed once. For each block of keys sᵀ = k·qᵀ, maxima and sums run down the columns
+ * without ever crossing lanes, p = 2^(s − max), and oᵀ = oᵀ·2^(old max − max) + vᵀ·p. k and v are read where they
+ * lie, one value broadcast at a time. Both products go through tiles of MR rows × QV vectors that fill the
+ * registers. Sums over keys are cut at the blocks, which keeps their rounding error small.
  */
 #include <omp.h>
 #include "kernels/cpu/threads.h"
@@ -28,13 +28,14 @@ struct item {
     const float *q, *k, *v;
     float *o;
     int64_t queries, keys;      /* keys: all that any of the queries sees */
-    int64_t seen;               /* causal: the first query sees so many keys (may be < 1), each next one more; else tk */
+    int64_t seen;               /* causal: the first query sees so many keys (or < 1), each next one more; else tk */
     float *qt, *s, *ot;
     float max[QV * VL], sum[QV * VL], shrink[QV * VL];
 };
 
 /* s(rows × nv vectors) = k(rows × d)·qᵀ */
-INLINE void score_tile(const int rows, const int nv, int64_t d, const float *qt, const float *k, int64_t ldk, float *s) {
+INLINE void score_tile(const int rows, const int nv, int64_t d, const float *qt, const float *k, int64_t ldk,
+                       float *s) {
     vf acc[MR][QV] = { 0 };
     for (int64_t c = 0; c < d; c++) {
         vf q[QV];
@@ -156,7 +157,9 @@ INLINE void run_blocks(const int nv, const weft_attention_args *a, struct item *
 
 /* One function a width: the compiler then allots registers to each on its own. */
 #define WIDTH(nv) \
-    static __attribute__((noinline)) void run_blocks_##nv(const weft_attention_args *a, struct item *it) { run_blocks(nv, a, it); }
+    static __attribute__((noinline)) void run_blocks_##nv(const weft_attention_args *a, struct item *it) { \
+        run_blocks(nv, a, it); \
+    }
 WIDTH(1)
 WIDTH(2)
 #if QV > 2

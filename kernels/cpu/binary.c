@@ -1,5 +1,7 @@
-/* y = op(a, b) with operands repeated by strides. After walk.h has joined the dimensions, the columns of an operand follow
- * one another, or are one value, or (rarely) lie apart and are gathered first. min and max are NaN where an operand is. */
+/* y = op(a, b) with operands repeated by strides. After walk.h has joined the dimensions, the columns of an operand
+ * follow one another, or are one value, or (rarely) lie apart and are gathered first. min and max are NaN where an
+ * operand is.
+ */
 #include "kernels/cpu/threads.h"
 #include "kernels/cpu/walk.h"
 
@@ -29,7 +31,8 @@ INLINE void binary_row(const weft_binary_op op, const int a_stride, const int b_
     }
 }
 
-static void run_row(weft_binary_op op, int64_t a_stride, int64_t b_stride, const float *a, const float *b, float *y, int64_t n) {
+static void run_row(weft_binary_op op, int64_t a_stride, int64_t b_stride, const float *a, const float *b, float *y,
+                    int64_t n) {
     float a_line[COLUMNS], b_line[COLUMNS];
     if (a_stride != 0 && a_stride != 1) {
         for (int64_t i = 0; i < n; i++) a_line[i] = a[i * a_stride];
@@ -76,8 +79,8 @@ int ISA_NAME(binary)(const weft_env *env, const weft_binary_args *a) {
     for (int64_t i = 0; i < w.pieces; i++) {
         const struct piece at = walk_piece(&w, i);
         for (int64_t r = 0; r < at.rows; r++)
-            run_row(a->op, p[1], q[1], (const float *)a->a + at.at[1] + r * p[0], (const float *)a->b + at.at[2] + r * q[0],
-                    (float *)a->y + at.at[0] + r * y[0], at.columns);
+            run_row(a->op, p[1], q[1], (const float *)a->a + at.at[1] + r * p[0],
+                    (const float *)a->b + at.at[2] + r * q[0], (float *)a->y + at.at[0] + r * y[0], at.columns);
     }
     return WEFT_K_OK;
 }

@@ -1,8 +1,9 @@
 /* copy: any strides to any strides, any type to any type.
  *
- * The dimensions may be walked in any order: they are sorted so that dst's smallest stride comes last, and joined. Then a
- * piece is rows that follow one another on both sides (memcpy, or one conversion a row), or a turned-over rectangle,
- * where src's neighbours are dst's rows (NCHW ↔ NHWC: in squares held in registers), or lies anyhow: line by line.
+ * The dimensions may be walked in any order: they are sorted so that dst's smallest stride comes last, and joined.
+ * Then a piece is rows that follow one another on both sides (memcpy, or one conversion a row), or a turned-over
+ * rectangle, where src's neighbours are dst's rows (NCHW ↔ NHWC: in squares held in registers), or lies anyhow: line
+ * by line.
  */
 #include <stdlib.h>
 #include "kernels/cpu/convert.h"
@@ -59,7 +60,8 @@ static void turn(void *dst, int64_t ldd, const void *src, int64_t lds, size_t si
 }
 
 /* One row that lies anyhow. */
-static void copy_line(const weft_copy_args *a, char *dst, int64_t d_stride, const char *src, int64_t s_stride, int64_t n) {
+static void copy_line(const weft_copy_args *a, char *dst, int64_t d_stride, const char *src, int64_t s_stride,
+                      int64_t n) {
     const size_t d_size = weft_dtype_size(a->dst_type), s_size = weft_dtype_size(a->src_type);
     uint64_t from[LINE], to[LINE];
     for (int64_t i = 0; i < n; i += LINE) {
@@ -71,7 +73,8 @@ static void copy_line(const weft_copy_args *a, char *dst, int64_t d_stride, cons
 }
 
 /* Rows of dst are columns of src: `row` is src's stride of 1, `ldd` and `lds` the other two. */
-static void turn_piece(const weft_copy_args *a, char *dst, int64_t ldd, const char *src, int64_t lds, const struct piece *p) {
+static void turn_piece(const weft_copy_args *a, char *dst, int64_t ldd, const char *src, int64_t lds,
+                       const struct piece *p) {
     const size_t d_size = weft_dtype_size(a->dst_type), s_size = weft_dtype_size(a->src_type);
     if (a->src_type == a->dst_type) {
         turn(dst, ldd, src, lds, d_size, p->rows, p->columns);
@@ -133,7 +136,7 @@ int ISA_NAME(copy)(const weft_env *env, const weft_copy_args *a) {
             for (int e = d; e < last - 1; e++) swap_dims(&w, e, e + 1);
             turned = true;
         }
-    if (turned) walk_cut(&w, w.shape[last - 1] < SQUARE ? SQUARE * SQUARE / w.shape[last - 1] : SQUARE, SQUARE * SQUARE);
+    if (turned) walk_cut(&w, MAX(SQUARE, SQUARE * SQUARE / w.shape[last - 1]), SQUARE * SQUARE);
     else walk_cut(&w, PIECE, PIECE);
 #pragma omp parallel for num_threads(threads_for(env, (double)count))
     for (int64_t i = 0; i < w.pieces; i++) copy_piece(a, &w, i);

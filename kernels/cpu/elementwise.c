@@ -1,4 +1,5 @@
-/* Element by element over dense arrays: unary, affine, axpby, geglu. Clamping and relu let NaN through, as PyTorch does. */
+/* Element by element over dense arrays: unary, affine, axpby, geglu. Clamping and relu let NaN through, as PyTorch
+ * does. */
 #include "kernels/cpu/simd_math.h"
 #include "kernels/cpu/threads.h"
 
@@ -34,7 +35,8 @@ static void map_scalar(float (*f)(float), const float *x, float *y, int64_t n) {
 static void unary_piece(weft_unary_op op, const float *x, float *y, int64_t n) {
     switch (op) {
 #define OP(id) case WEFT_UNARY_##id: map(WEFT_UNARY_##id, x, y, n); break
-    OP(SILU); OP(GELU); OP(QUICK_GELU); OP(GELU_TANH); OP(RELU); OP(SIGMOID); OP(TANH); OP(EXP); OP(SQRT); OP(ABS); OP(SQUARE);
+    OP(SILU); OP(GELU); OP(QUICK_GELU); OP(GELU_TANH); OP(RELU); OP(SIGMOID); OP(TANH); OP(EXP); OP(SQRT); OP(ABS);
+    OP(SQUARE);
 #undef OP
     case WEFT_UNARY_LOG: map_scalar(logf, x, y, n); break;
     case WEFT_UNARY_SIN: map_scalar(sinf, x, y, n); break;

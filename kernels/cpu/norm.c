@@ -1,8 +1,8 @@
 /* Group norm (with its activation) and layer norm: y = (x − mean)/√(var + eps)·gamma + beta.
  *
- * Sums run in double over x − shift, shift being a first value: mean² never cancels against the mean of squares, however
- * far the mean is from zero. The result is (x − m)·a + b with m the mean rounded to float, where x − m is exact for x
- * near m; b carries what the rounding of m left out.
+ * Sums run in double over x − shift, shift being a first value: mean² never cancels against the mean of squares,
+ * however far the mean is from zero. The result is (x − m)·a + b with m the mean rounded to float, where x − m is
+ * exact for x near m; b carries what the rounding of m left out.
  */
 #include "kernels/cpu/simd_double.h"
 #include "kernels/cpu/simd_math.h"
@@ -90,8 +90,8 @@ static void finish_group(const struct group_norm *g, int64_t image, int64_t grou
     if (a->rstd) ((float *)a->rstd)[image * a->groups + group] = (float)rstd;
 }
 
-INLINE void apply_pixels(const weft_activation act, const float *x, float *y, int64_t pixels, int64_t c, const float *mean,
-                         const float *scale, const float *shift) {
+INLINE void apply_pixels(const weft_activation act, const float *x, float *y, int64_t pixels, int64_t c,
+                         const float *mean, const float *scale, const float *shift) {
     for (int64_t p = 0; p < pixels; p++, x += c, y += c) {
         int64_t i = 0;
         for (; i + VL <= c; i += VL) {

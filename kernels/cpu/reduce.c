@@ -1,5 +1,7 @@
 /* Reductions of x(outer, mid, inner) over mid. Sums and means run in double; max and min are NaN where a value is.
- * One result is one thread's: several inner positions side by side in vectors, or one long row in VL (or VD) strands. */
+ * One result is one thread's: several inner positions side by side in vectors, or one long row in VL (or VD)
+ * strands.
+ */
 #include "kernels/cpu/simd_double.h"
 #include "kernels/cpu/threads.h"
 

@@ -77,7 +77,8 @@ static void blend(const float *x, int64_t stride, const double *w, int64_t count
 }
 
 /* Row `row` of all the images' rows; `line` holds w·c floats. */
-static void resample_row(const weft_resample_args *a, const struct taps *rows, const struct taps *columns, int64_t row, float *line) {
+static void resample_row(const weft_resample_args *a, const struct taps *rows, const struct taps *columns, int64_t row,
+                         float *line) {
     const int64_t y = row % a->oh, width = a->w * a->c;
     const float *x = (const float *)a->x + (row / a->oh * a->h + rows->first[y]) * width;
     float *out = (float *)a->y + row * a->ow * a->c;
@@ -87,7 +88,8 @@ static void resample_row(const weft_resample_args *a, const struct taps *rows, c
         x = line;
     }
     for (int64_t i = 0; i < a->ow; i++)
-        blend(x + columns->first[i] * a->c, a->c, columns->w + i * columns->most, columns->count[i], out + i * a->c, a->c);
+        blend(x + columns->first[i] * a->c, a->c, columns->w + i * columns->most, columns->count[i], out + i * a->c,
+              a->c);
 }
 
 static int resample_torch(const weft_env *env, const weft_resample_args *a) {

@@ -1,8 +1,9 @@
 /* Resampling as Pillow's Image.resize does it (its Resample.c): bilinear, bicubic (a = −0.5) and Lanczos (3 lobes).
  *
  * When shrinking, the filter is stretched by the ratio. Weights are worked out in double and sum to 1. Columns and
- * rows go one after the other; a side whose size stays is left alone. u8: weights rounded to 22-bit fixed point, each pass rounded and
- * clipped to 0…255: equal to Pillow's to the bit. f32: sums in double, each pass rounded to float.
+ * rows go one after the other; a side whose size stays is left alone. u8: weights rounded to 22-bit fixed point,
+ * each pass rounded and clipped to 0…255: equal to Pillow's to the bit. f32: sums in double, each pass rounded to
+ * float.
  */
 #include "kernels/cpu/resample.h"
 
@@ -24,17 +25,20 @@ static double lanczos(double x) { return x >= -3 && x < 3 ? sinc(x) * sinc(x / 3
 
 /* u8: the weights become whole numbers, still held in double. */
 static bool make_taps(const weft_env *env, const weft_resample_args *a, struct taps *t, int64_t in, int64_t out) {
-    double (*const filter)(double) = a->mode == WEFT_PIL_BILINEAR ? bilinear : a->mode == WEFT_PIL_BICUBIC ? bicubic : lanczos;
+    static double (*const filters[])(double) = { bilinear, bicubic, lanczos };
+    const int kind = (int)a->mode - WEFT_PIL_BILINEAR;
     const double scale = (double)in / (double)out, stretch = MAX(scale, 1);
-    const double support = (a->mode == WEFT_PIL_BILINEAR ? 1 : a->mode == WEFT_PIL_BICUBIC ? 2 : 3) * stretch;
+    const double support = (kind + 1) * stretch;
     if (!taps_new(env, t, out, (int64_t)ceil(support) * 2 + 1)) return false;
     for (int64_t i = 0; i < out; i++) {
         const double centre = ((double)i + 0.5) * scale;
-        const int64_t first = MAX(0, (int64_t)(centre - support + 0.5)), end = MIN(in, (int64_t)(centre + support + 0.5));
+        const int64_t first = MAX(0, (int64_t)(centre - support + 0.5));
+        const int64_t end = MIN(in, (int64_t)(centre + support + 0.5));
         double *w = t->w + i * t->most, total = 0;
         t->first[i] = first;
         t->count[i] = end - first;
-        for (int64_t k = 0; k < end - first; k++) total += w[k] = filter(((double)(k + first) - centre + 0.5) * (1 / stretch));
+        for (int64_t k = 0; k < end - first; k++)
+            total += w[k] = filters[kind](((double)(k + first) - centre + 0.5) * (1 / stretch));
         for (int64_t k = 0; k < end - first; k++) {
             if (total != 0) w[k] /= total;
             if (a->type == WEFT_U8) w[k] = trunc(w[k] * (1 << FIXED_BITS) + (w[k] < 0 ? -0.5 : 0.5));
@@ -78,8 +82,10 @@ static void blend(weft_dtype type, const void *x, const struct taps *t, int64_t 
 }
 
 /* (height, w, c) → (height, ow, c) */
-static void pass_columns(const weft_env *env, const weft_resample_args *a, const struct taps *t, const char *x, int64_t height, char *y) {
-    const size_t size = weft_dtype_size(a->type), from = (size_t)(a->w * a->c) * size, to = (size_t)(a->ow * a->c) * size;
+static void pass_columns(const weft_env *env, const weft_resample_args *a, const struct taps *t, const char *x,
+                         int64_t height, char *y) {
+    const size_t pixel = weft_dtype_size(a->type) * (size_t)a->c;
+    const size_t from = (size_t)a->w * pixel, to = (size_t)a->ow * pixel;
 #pragma omp parallel for num_threads(threads_for(env, 8.0 * (double)height * (double)(a->ow * a->c)))
     for (int64_t r = 0; r < height; r++)
         for (int64_t i = 0; i < a->ow; i++)
@@ -87,7 +93,8 @@ static void pass_columns(const weft_env *env, const weft_resample_args *a, const
 }
 
 /* (h, width, c) → (oh, width, c) */
-static void pass_rows(const weft_env *env, const weft_resample_args *a, const struct taps *t, const char *x, int64_t width, char *y) {
+static void pass_rows(const weft_env *env, const weft_resample_args *a, const struct taps *t, const char *x,
+                      int64_t width, char *y) {
 #pragma omp parallel for num_threads(threads_for(env, 8.0 * (double)a->oh * (double)(width * a->c)))
     for (int64_t i = 0; i < a->oh; i++) blend(a->type, x, t, i, width * a->c, y, i * width * a->c);
 }
@@ -96,8 +103,8 @@ static void pass_rows(const weft_env *env, const weft_resample_args *a, const st
 static bool rows_first(const weft_resample_args *a) { return a->h > a->oh && a->h - a->oh > (a->w - a->ow) * 2; }
 
 /* One image; `between` is used where both sides change. */
-static void resample_image(const weft_env *env, const weft_resample_args *a, const struct taps *rows, const struct taps *columns,
-                           const char *x, char *between, char *y) {
+static void resample_image(const weft_env *env, const weft_resample_args *a, const struct taps *rows,
+                           const struct taps *columns, const char *x, char *between, char *y) {
     if (!rows->out && !columns->out) {
         memcpy(y, x, (size_t)(a->h * a->w * a->c) * weft_dtype_size(a->type));
     } else if (!rows->out) {

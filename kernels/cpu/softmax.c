@@ -1,5 +1,7 @@
-/* y = softmax(scale·x) over rows: exp(scale·(x − extreme)) over their sum, extreme being the row's largest value (its smallest
- * where scale is negative), so that no exponent is above 0. Sums run in float over short stretches, in double over those. */
+/* y = softmax(scale·x) over rows: exp(scale·(x − extreme)) over their sum, extreme being the row's largest value
+ * (its smallest where scale is negative), so that no exponent is above 0. Sums run in float over short stretches, in
+ * double over those.
+ */
 #include "kernels/cpu/simd_math.h"
 #include "kernels/cpu/threads.h"
 
