@@ -199,6 +199,44 @@ TEST(gemm_keeps_rows_apart) {
     buffers_free();
 }
 
+/* Activations behind a product far out: large sums of both signs, infinities, NaN. */
+TEST(gemm_activations_far_out) {
+    static const float far[] = { 0, -0.0f, 1e4f, -1e4f, 100, -100, 20, -20, -87, 3e38f, -3e38f, INFINITY, -INFINITY,
+                                 NAN, 1e-40f };
+    const int64_t n = sizeof far / sizeof *far;
+    for (weft_activation act = 0; act < WEFT_ACT_COUNT; act++) {
+        weft_gemm_args a;
+        struct kernel_case c = gemm_case(&a, WEFT_F32, WEFT_F32, 3, n, 4, 0, act);
+        a.bias = far;
+        memset((void *)a.x, 0, (size_t)(3 * a.ldx) * sizeof(float));
+        c.each = true;
+        c.tolerance = 2e-6;
+        c.floor = act == WEFT_ACT_QUICK_GELU ? 2e-8 : 1.5e-36;         /* as in test_kernels_pointwise.c */
+        case_check(&c, "far out");
+        buffers_free();
+    }
+}
+
+/* 16-bit weights of every kind: subnormal, the largest, infinite, NaN. */
+TEST(gemm_special_weights) {
+    static const uint16_t f16[] = { 0, 1, 0x3ff, 0x400, 0x8001, 0x7bff, 0xfbff, 0x7c00, 0xfc00, 0x7e00, 0xfe01, 0x3c00,
+                                    0x83ff };
+    for (weft_dtype type = WEFT_F16; type <= WEFT_BF16; type++) {
+        weft_gemm_args a;
+        struct kernel_case c = gemm_case(&a, WEFT_F32, type, 2, 37, 1, 0, WEFT_ACT_NONE);
+        uint16_t *w = buffer_new(37 * 2, 0, 2);
+        for (int i = 0; i < 37; i++) w[i] = f16[i % 13];
+        c.plain.src = w;
+        ((float *)a.x)[0] = 1;
+        ((float *)a.x)[a.ldx] = -0.5f;
+        c.each = true;                          /* one product each: the weight itself, or its half */
+        c.floor = 0;
+        c.tolerance = 1e-7;
+        case_check(&c, weft_dtype_name(type));
+        buffers_free();
+    }
+}
+
 static void matmul(weft_dtype type, int64_t batch, int64_t m, int64_t n, int64_t k, int layout, int accumulate,
                    double alpha) {
     char what[128];

@@ -101,6 +101,25 @@ TEST(attention_strides) {
     buffers_free();
 }
 
+/* Infinities and NaN where a model that went wrong has them: they come out where PyTorch has them, and nowhere else. */
+TEST(attention_special) {
+    for (int where = 0; where < 6; where++) {
+        weft_attention_args a;
+        struct kernel_case c = attention_case(&a, WEFT_F32, 1, 2, 21, 150, 8, 0, 1, 0);
+        float *q = (float *)a.q, *k = (float *)a.k, *v = (float *)a.v;
+        if (where == 0) q[3 * 16 + 2] = NAN;
+        if (where == 1) k[140 * 16 + 5] = NAN;
+        if (where == 2) v[7 * 16 + 5] = NAN;
+        if (where == 3) v[7 * 16 + 5] = INFINITY;
+        if (where == 4) q[20 * 16] = INFINITY;
+        if (where == 5) a.scale = 0;
+        case_check(&c, "special values");
+        a.scale = -a.scale;
+        case_check(&c, "special values, negative scale");
+        buffers_free();
+    }
+}
+
 TEST(attention_of_nothing) {
     attention(WEFT_F32, 0, 2, 5, 5, 8, 0, 1, 0);
     attention(WEFT_F32, 1, 2, 0, 5, 8, 0, 1, 0);

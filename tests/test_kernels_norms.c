@@ -135,6 +135,24 @@ TEST(layer_norm_all) {
     layer_norm(WEFT_F32, 1000, 3, 0, 1, IN_PLACE);
 }
 
+/* NaN and infinities stay in their group or row. */
+TEST(norms_special) {
+    for (int i = 0; i < 3; i++) {
+        float *x = random_values(WEFT_F32, 2 * 50 * 24, 0, 1);
+        x[i == 0 ? 0 : 24 * 30 + 5] = i == 1 ? NAN : INFINITY;
+        weft_group_norm_args g = { .type = WEFT_F32, .n = 2, .pixels = 50, .c = 24, .groups = 4, .eps = 1e-5, .x = x };
+        struct kernel_case c = { .id = WEFT_KERNEL_group_norm, .args = &g, .out = &g.y, .type = WEFT_F32,
+                                 .count = 2400, .tolerance = 1e-6 };
+        case_check(&c, "special values");
+        weft_layer_norm_args l = { .type = WEFT_F32, .rows = 100, .c = 24, .eps = 1e-5, .x = x };
+        c.id = WEFT_KERNEL_layer_norm;
+        c.args = &l;
+        c.out = &l.y;
+        case_check(&c, "special values");
+        buffers_free();
+    }
+}
+
 static void softmax(weft_dtype type, int64_t rows, int64_t channels, double spread, double scale, bool in_place) {
     char what[160];
     if (!cpu_takes(WEFT_KERNEL_softmax, type)) return;
