@@ -13,32 +13,58 @@ void *weft_host_alloc(size_t bytes);                /* zeroed; NULL without memo
 void *weft_host_resize(void *p, size_t bytes);      /* NULL without memory, and p is as it was */
 void weft_host_free(void *p);                       /* takes NULL */
 
-/* ---- counted memory (memory.c) ----------------------------------------------------------------------------------- */
+/* ---- counted memory (memory.c, parts.c) -------------------------------------------------------------------------- */
 
-enum { WEFT_CLASSES = 1216 };       /* of sizes, see memory.c */
+enum { WEFT_BUCKETS = 1021 };       /* of cached blocks, by their size */
 
-/* Memory of a class's size, live or in the cache. */
+/* Memory that is live or free, either whole as the back end gave it, or a part of a larger chunk. A part is free in two
+ * ways: cached (the system's pages are behind it) or bare (only addresses). */
 typedef struct weft_block {
-    void *data;
+    char *data;
     size_t size;
-    struct weft_block *newer, *older;       /* in the cache, by the time they came */
-    struct weft_block *next, *previous;     /* in the cache: those of one class; of live scratch: the list of it */
+    enum { WEFT_BLOCK_LIVE, WEFT_BLOCK_CACHED, WEFT_BLOCK_BARE } state;
+    uint64_t stamp;                         /* when it came into the cache */
+    struct weft_block *next, *previous;     /* whole, cached: its bucket; free part: all those; scratch: all that */
+    struct weft_block *newer, *older;       /* whole, cached: by age */
+    struct weft_block *left, *right;        /* part: its neighbours in the chunk */
+    struct weft_chunk *chunk;               /* NULL: whole */
 } weft_block;
 
 typedef struct weft_memory {
     void *(*os_alloc)(void *user, size_t bytes);
     void (*os_free)(void *user, void *p, size_t bytes);
     void *os_user;
+    bool divides;                           /* large blocks are parts of chunks */
     size_t limit, live, cached, peak;
     size_t high;                            /* the most that was live since the last trim: bounds the cache */
-    weft_block *classes[WEFT_CLASSES];
+    size_t reserved;                        /* of all chunks */
+    uint64_t clock;
+    weft_block *buckets[WEFT_BUCKETS];
     weft_block *newest, *oldest;
+    weft_block *parts;                      /* free ones */
     weft_block *scratch;                    /* what kernels hold */
     size_t refused;                         /* the size that was last asked for in vain */
     bool refused_by_limit;
 } weft_memory;
 
 void weft_memory_init(weft_memory *m, const weft_kernels *kernels, const weft_options *options);
+void weft_list_add(weft_block **list, weft_block *b);
+void weft_list_remove(weft_block **list, weft_block *b);
+/* Where a part of this size, a multiple of WEFT_PAGE, would go with the least fresh memory; reused: the bytes of it
+ * that the cache has. */
+enum { WEFT_PAGE = 4096 };
+typedef struct weft_place { weft_block *first; size_t reused; } weft_place;
+bool weft_part_find(weft_memory *m, size_t size, weft_place *place);
+/* Adds a chunk with room for the size; false when the system has none. */
+bool weft_part_reserve(weft_memory *m, size_t size);
+/* Takes the place; NULL without memory for the list of parts. */
+weft_block *weft_part_take(weft_memory *m, const weft_place *place, size_t size);
+void weft_part_give(weft_memory *m, weft_block *b);             /* to the cache */
+/* The part that is longest in the cache; NULL: none is. */
+weft_block *weft_part_oldest(const weft_memory *m);
+/* Gives about so many bytes of a cached part back to the system, or all of it. */
+void weft_part_drop(weft_memory *m, weft_block *b, size_t bytes);
+
 weft_block *weft_block_take(weft_memory *m, size_t bytes);      /* NULL: refused; weft_memory_fail() then tells */
 void weft_block_give(weft_memory *m, weft_block *b);            /* to the cache; takes NULL */
 weft_status weft_memory_fail(weft_ctx *c, const char *who);

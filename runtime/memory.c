@@ -1,38 +1,48 @@
 /* Memory of tensors, packed weights and scratch: counted to the byte, limited, and cached.
  *
- * A size is rounded up to its class: multiples of 64 bytes up to 2 KiB, then 32 classes an octave (at most 1/32 is
- * wasted). What is given back stays in the cache and serves the next request of the same class and no other, so what is
- * live at a point of a run depends on that run alone, and a request fails if and only if live + its class > limit: the
- * cache can always be given up. A step of a model asks for the same sizes as the one before and finds them all; fresh
- * memory is dear, for the system clears every page of it.
+ * A size is rounded up to 64 bytes, from 64 KiB on to pages. What is live at a point of a run is the sum of that, so it
+ * depends on the run alone, and a request fails if and only if live + size > limit: the cache can always be given up. A
+ * step of a model asks for the same as the one before and finds it in the cache; fresh memory is dear, for the system
+ * clears every page of it.
+ *
+ * Large blocks are parts of chunks (parts.c). Small ones, and all where the memory is a device's or an option's, are
+ * whole: they come from the back end one by one, and from the cache for requests of the same size.
  *
  * When fresh memory is needed, the oldest of the cache goes first where live + cached would come over the limit, or
  * over a bound: a quarter more than was ever live, or 64 MiB over what is live now.
  */
 #include "runtime/internal.h"
 
-enum { SMALL = 2048, SMALL_STEP = 64, STEPS = 32, SMALL_BITS = 11, MAX_BITS = 47, ALIGNMENT = 64 };
-_Static_assert(SMALL == 1 << SMALL_BITS && SMALL == SMALL_STEP * STEPS, "the small classes meet those of the octaves");
-_Static_assert(WEFT_CLASSES > STEPS * (1 + MAX_BITS - SMALL_BITS), "every class has its number");
+enum { STEP = 64, LARGE = 1 << 16 };
 
-static const size_t cache_floor = (size_t)64 << 20;
+static const size_t cache_floor = (size_t)64 << 20, most_bytes = (size_t)1 << 47;
 
-/* ---- classes ----------------------------------------------------------------------------------------------------- */
+/* A sanitizer watches the ends of whole blocks, not those of parts. */
+#if defined(__SANITIZE_ADDRESS__)
+#define WATCHED true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WATCHED true
+#endif
+#endif
+#ifndef WATCHED
+#define WATCHED false
+#endif
 
-/* The class of a size and its number; false for more than 128 TiB. */
-static bool class_of(size_t bytes, size_t *size, int *number) {
-    if (bytes <= SMALL) {
-        size_t n = bytes ? (bytes + SMALL_STEP - 1) / SMALL_STEP : 1;
-        *size = n * SMALL_STEP;
-        *number = (int)n;
-        return true;
-    }
-    if (bytes > (size_t)1 << MAX_BITS) return false;
-    int octave = 63 - __builtin_clzll((unsigned long long)bytes - 1);       /* 2^octave < bytes ≤ 2^(octave + 1) */
-    size_t step = ((size_t)1 << octave) / STEPS, n = (bytes + step - 1) / step;
-    *size = n * step;
-    *number = STEPS * (octave - SMALL_BITS + 1) + (int)n - STEPS;
-    return true;
+/* ---- lists ------------------------------------------------------------------------------------------------------- */
+
+void weft_list_add(weft_block **list, weft_block *b) {
+    b->previous = NULL;
+    b->next = *list;
+    if (b->next) b->next->previous = b;
+    *list = b;
+}
+
+void weft_list_remove(weft_block **list, weft_block *b) {
+    if (b->previous) b->previous->next = b->next;
+    else *list = b->next;
+    if (b->next) b->next->previous = b->previous;
+    b->next = b->previous = NULL;
 }
 
 /* ---- the system -------------------------------------------------------------------------------------------------- */
@@ -50,6 +60,7 @@ void weft_memory_init(weft_memory *m, const weft_kernels *kernels, const weft_op
         m->os_alloc = kernels_alloc;
         m->os_free = kernels_free;
         m->os_user = (void *)kernels;
+        m->divides = kernels && !kernels->last_error && !WATCHED;
     }
     m->limit = options ? options->memory_limit : 0;
 }
@@ -59,25 +70,26 @@ static void destroy(weft_memory *m, weft_block *b) {
     weft_host_free(b);
 }
 
-/* A fresh block; NULL when the system has none. */
+/* A fresh whole block; NULL when the system has none. */
 static weft_block *create(weft_memory *m, size_t size) {
     weft_block *b = weft_host_alloc(sizeof *b);
     if (!b) return NULL;
     b->size = size;
     b->data = m->os_alloc(m->os_user, size);
-    if (b->data && (uintptr_t)b->data % ALIGNMENT == 0) return b;
+    if (b->data && (uintptr_t)b->data % STEP == 0) return b;
     if (b->data) m->os_free(m->os_user, b->data, size);
     weft_host_free(b);
     return NULL;
 }
 
-/* ---- the cache --------------------------------------------------------------------------------------------------- */
+/* ---- the cache of whole blocks ----------------------------------------------------------------------------------- */
 
-static void cache_put(weft_memory *m, weft_block *b, int class) {
-    b->previous = NULL;
-    b->next = m->classes[class];
-    if (b->next) b->next->previous = b;
-    m->classes[class] = b;
+static weft_block **bucket(weft_memory *m, size_t size) { return &m->buckets[size / STEP % WEFT_BUCKETS]; }
+
+static void cache_put(weft_memory *m, weft_block *b) {
+    weft_list_add(bucket(m, b->size), b);
+    b->state = WEFT_BLOCK_CACHED;
+    b->stamp = ++m->clock;
     b->newer = NULL;
     b->older = m->newest;
     if (b->older) b->older->newer = b;
@@ -86,10 +98,9 @@ static void cache_put(weft_memory *m, weft_block *b, int class) {
     m->cached += b->size;
 }
 
-static void cache_remove(weft_memory *m, weft_block *b, int class) {
-    if (b->previous) b->previous->next = b->next;
-    else m->classes[class] = b->next;
-    if (b->next) b->next->previous = b->previous;
+static void cache_remove(weft_memory *m, weft_block *b) {
+    weft_list_remove(bucket(m, b->size), b);
+    b->state = WEFT_BLOCK_LIVE;
     if (b->newer) b->newer->older = b->older;
     else m->newest = b->older;
     if (b->older) b->older->newer = b->newer;
@@ -97,25 +108,60 @@ static void cache_remove(weft_memory *m, weft_block *b, int class) {
     m->cached -= b->size;
 }
 
-/* Gives the oldest blocks back until the cache holds no more than this. */
-static void shrink(weft_memory *m, size_t cached) {
-    while (m->cached > cached) {
-        weft_block *b = m->oldest;
-        size_t size;
-        int class;
-        class_of(b->size, &size, &class);
-        cache_remove(m, b, class);
-        destroy(m, b);
+static weft_block *cache_take(weft_memory *m, size_t size) {
+    weft_block *b = *bucket(m, size);
+    while (b && b->size != size) b = b->next;
+    if (b) cache_remove(m, b);
+    return b;
+}
+
+/* ---- room -------------------------------------------------------------------------------------------------------- */
+
+/* Gives the oldest of the cache back until it holds no more than this. */
+static void shrink(weft_memory *m, size_t most) {
+    while (m->cached > most) {
+        weft_block *part = weft_part_oldest(m), *whole = m->oldest;
+        if (part && (!whole || part->stamp < whole->stamp)) {
+            weft_part_drop(m, part, m->cached - most);
+        } else {
+            cache_remove(m, whole);
+            destroy(m, whole);
+        }
     }
 }
 
-/* Room for `size` fresh bytes under the limit and the bound. The caller has checked live + size against the limit. */
-static void make_room(weft_memory *m, size_t size) {
+/* What the cache may hold once `size` more is live, by the limit and the bound. live + size is within the limit. */
+static size_t most_cached(const weft_memory *m, size_t size) {
     size_t live = m->live + size, high = live > m->high ? live : m->high;
     size_t most = high + high / 4 - live;
     if (most < cache_floor) most = cache_floor;
-    if (m->limit && most > m->limit - live) most = m->limit - live;
-    shrink(m, most);
+    return m->limit && most > m->limit - live ? m->limit - live : most;
+}
+
+static weft_block *take_whole(weft_memory *m, size_t size) {
+    weft_block *b = cache_take(m, size);
+    if (b) return b;
+    shrink(m, most_cached(m, size));
+    b = create(m, size);
+    if (b || !m->cached) return b;
+    shrink(m, 0);
+    return create(m, size);
+}
+
+/* Making room may take away what was found, so it is looked for again; the third time nothing more need go. */
+static weft_block *take_part(weft_memory *m, size_t size) {
+    const size_t most = most_cached(m, size);
+    weft_place place;
+    for (int i = 0; i < 3; i++) {
+        while (!weft_part_find(m, size, &place)) {
+            if (weft_part_reserve(m, size)) continue;
+            if (!m->cached) return NULL;
+            shrink(m, 0);
+        }
+        if (m->cached - place.reused <= most) return weft_part_take(m, &place, size);
+        shrink(m, most + (i ? 0 : place.reused));
+    }
+    return NULL;
 }
 
 /* ---- blocks ------------------------------------------------------------------------------------------------------ */
@@ -127,22 +173,11 @@ static weft_block *refuse(weft_memory *m, size_t bytes, bool by_limit) {
 }
 
 weft_block *weft_block_take(weft_memory *m, size_t bytes) {
-    size_t size;
-    int class;
-    if (!class_of(bytes, &size, &class)) return refuse(m, bytes, m->limit != 0);
+    if (bytes > most_bytes) return refuse(m, bytes, m->limit != 0);
+    const size_t step = bytes < LARGE ? STEP : WEFT_PAGE, size = bytes ? (bytes + step - 1) / step * step : step;
     if (m->limit && (m->live > m->limit || size > m->limit - m->live)) return refuse(m, size, true);
-    weft_block *b = m->classes[class];
-    if (b) cache_remove(m, b, class);
-    else {
-        make_room(m, size);
-        b = create(m, size);
-        if (!b && m->cached) {
-            shrink(m, 0);
-            b = create(m, size);
-        }
-        if (!b) return refuse(m, size, false);
-    }
-    b->next = b->previous = b->newer = b->older = NULL;
+    weft_block *b = m->divides && size >= LARGE ? take_part(m, size) : take_whole(m, size);
+    if (!b) return refuse(m, size, false);
     m->live += size;
     if (m->live > m->peak) m->peak = m->live;
     if (m->live > m->high) m->high = m->live;
@@ -151,11 +186,9 @@ weft_block *weft_block_take(weft_memory *m, size_t bytes) {
 
 void weft_block_give(weft_memory *m, weft_block *b) {
     if (!b) return;
-    size_t size;
-    int class;
-    class_of(b->size, &size, &class);
     m->live -= b->size;
-    cache_put(m, b, class);
+    if (b->chunk) weft_part_give(m, b);
+    else cache_put(m, b);
     if (m->limit && m->live + m->cached > m->limit) shrink(m, m->live < m->limit ? m->limit - m->live : 0);
 }
 
@@ -165,9 +198,7 @@ void *weft_scratch_alloc(void *owner, size_t bytes) {
     weft_memory *m = owner;
     weft_block *b = weft_block_take(m, bytes);
     if (!b) return NULL;
-    b->next = m->scratch;
-    if (b->next) b->next->previous = b;
-    m->scratch = b;
+    weft_list_add(&m->scratch, b);
     return b->data;
 }
 
@@ -176,9 +207,7 @@ void weft_scratch_release(void *owner, void *p, size_t bytes) {
     (void)bytes;
     for (weft_block *b = m->scratch; b; b = b->next) {
         if (b->data != p) continue;
-        if (b->previous) b->previous->next = b->next;
-        else m->scratch = b->next;
-        if (b->next) b->next->previous = b->previous;
+        weft_list_remove(&m->scratch, b);
         weft_block_give(m, b);
         return;
     }

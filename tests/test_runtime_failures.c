@@ -65,6 +65,31 @@ static void refuse_each(const char *device) {
 TEST(every_allocation_may_fail_reference) { refuse_each("reference"); }
 TEST(every_allocation_may_fail_cpu) { refuse_each("cpu"); }
 
+/* The same with the CPU's own memory, where large blocks are parts of chunks, and only small structs fail. */
+TEST(every_struct_may_fail) {
+    long attempts = 0;
+    FOR_EACH_FAILURE {
+        weft_ctx *c = weft_ctx_new(&(weft_options){ .threads = 1, .memory_limit = 16 << 20 });
+        bool worked = c != NULL;
+        attempts++;
+        for (int i = 0; i < 12 && worked; i++) {
+            weft_scope s = weft_scope_named(c, "s");
+            weft_tensor *x = weft_full(c, WEFT_F32, WEFT_SHAPE(1 + i % 5, 70000), i);
+            weft_tensor *y = weft_silu(c, x), *z = weft_scope_keep(c, s, weft_concat2(c, 0, x, y));
+            worked = weft_scope_end(c, s, NULL) == NULL && z;
+            if (i % 4 == 3) weft_scope_flush(c);
+        }
+        if (c && !worked && weft_error(c) != WEFT_E_MEMORY) TEST_FAIL("attempt %ld: %s", attempts, weft_message(c));
+        if (c) weft_scope_flush(c);
+        CHECK_EQ(c ? weft_memory_live(c) : 0, 0);
+        ATTEMPT_WORKED(worked);
+        weft_ctx_free(c);
+        CHECK_EQ(host_live, 0);
+        if (test_failures) break;
+    }
+    CHECK(attempts > 60);
+}
+
 TEST(every_limit_is_clean) {
     weft_ctx *c = open_failing("cpu");
     REQUIRE(network(c));

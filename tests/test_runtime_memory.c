@@ -1,4 +1,5 @@
-/* Counted memory: classes, the cache, the limit, scratch; and random use beside a model of what must be live. */
+/* Counted memory: sizes, the cache, the limit, scratch; and random use beside a model of what must be live. Watched
+ * contexts take their memory from here block by block, the others divide the CPU's. */
 #include "tests/tensors.h"
 
 /* The system, watched: what is outside now, and whether the next request is refused. */
@@ -40,14 +41,14 @@ static weft_ctx *open_watched(size_t limit) {
 
 static weft_tensor *bytes(weft_ctx *c, int64_t n) { return weft_tensor_new(c, WEFT_U8, WEFT_SHAPE(n)); }
 
-TEST(classes_waste_little) {
+TEST(sizes_waste_little) {
     weft_ctx *c = open_watched(0);
     for (int64_t n = 0; n < 300000; n += n < 5000 ? 1 : 97) {
         weft_scope s = weft_scope_named(c, "s");
         weft_tensor *t = bytes(c, n);
         REQUIRE(t);
         int64_t live = (int64_t)weft_memory_live(c);
-        int64_t most = n ? n + n / 32 + 63 : 64;        /* 1/32, and the 64 bytes of the smallest steps */
+        int64_t most = n == 0 ? 64 : n + (n < 65536 ? 63 : 4095);       /* lines of the cache, pages */
         if (live < n || live > most || live % 64 || (uintptr_t)weft_data(t) % 64)
             TEST_FAIL("%" PRId64 " bytes take %" PRId64, n, live);
         weft_scope_end(c, s, NULL);
@@ -204,60 +205,166 @@ TEST(scratch_hint_follows_the_limit) {
     CLOSE(c);
 }
 
-/* What a size takes, worked out apart from memory.c: a multiple of 64, or of 1/32 of the power of two below it. */
+/* What a size takes. */
 static size_t taken(size_t n) {
-    size_t step = 64;
-    while (step * 64 < n) step *= 2;
+    size_t step = n < 65536 ? 64 : 4096;
     return n ? (n + step - 1) / step * step : step;
 }
 
-TEST(random_use_beside_a_model) {
-    enum { HELD = 200, LIMIT = 3000000 };
-    weft_ctx *c = open_watched(LIMIT);
-    static struct { weft_tensor *t; size_t size; int64_t n; uint8_t mark; } held[HELD];
+/* The free parts in the chunks hold together, and what is cached is what they and the whole blocks sum up to. */
+static void check_parts(weft_ctx *c) {
+    const weft_memory *m = &c->memory;
+    size_t cached = 0, free_parts = 0;
+    for (const weft_block *b = m->oldest; b; b = b->newer) cached += b->size;
+    for (const weft_block *b = m->parts; b; b = b->next) {
+        CHECK(b->state != WEFT_BLOCK_LIVE && b->size);
+        CHECK(b->size % WEFT_PAGE == 0 && (uintptr_t)b->data % WEFT_PAGE == 0);
+        CHECK(!b->right || (b->right->left == b && b->right->data == b->data + b->size && b->right->state != b->state));
+        CHECK(!b->left || (b->left->right == b && b->left->state != b->state));
+        if (b->state == WEFT_BLOCK_CACHED) cached += b->size;
+        free_parts += b->size;
+    }
+    CHECK_EQ(m->cached, cached);
+    CHECK(free_parts <= m->reserved);
+    CHECK(!m->limit || m->live + m->cached <= m->limit);
+}
+
+enum { HELD = 200 };
+struct held { weft_tensor *t; size_t size; int64_t n; uint8_t mark; };
+
+/* Frees the tensor, after a look whether its bytes are still its own. */
+static size_t give_back(struct held *h) {
+    const uint8_t *p = weft_data(h->t);
+    for (int64_t j = 0; j < h->n; j += 1 + h->n / 16)
+        if (p[j] != h->mark) TEST_FAIL("memory of two tensors overlaps");
+    if (h->n && p[h->n - 1] != h->mark) TEST_FAIL("memory of two tensors overlaps");
+    weft_unref(h->t);
+    h->t = NULL;
+    return h->size;
+}
+
+static bool take(weft_ctx *c, struct held *h, int64_t n, uint8_t mark) {
+    weft_scope s = weft_scope_named(c, "s");
+    weft_tensor *t = weft_ref(bytes(c, n));
+    weft_scope_end(c, s, NULL);
+    if (!t) {
+        CHECK_EQ(weft_error(c), WEFT_E_MEMORY);
+        weft_clear(c);
+        return false;
+    }
+    *h = (struct held){ t, taken((size_t)n), n, mark };
+    memset(weft_data(t), mark, (size_t)n);
+    return true;
+}
+
+/* Sizes up to `largest`, evenly spread over their logarithm. A request fails if and only if it goes over the limit. */
+static void random_use(weft_ctx *c, int steps, double largest) {
+    static struct held held[HELD];
     size_t live = 0, peak = 0;
     uint64_t state = 7;
     int refused = 0;
-    for (int i = 0; i < 100000; i++) {
-        int at = (int)((noise(&state) + 1) / 2 * HELD);
-        if (held[at].t) {
-            const uint8_t *p = weft_data(held[at].t);
-            for (int64_t j = 0; j < held[at].n; j += 1 + held[at].n / 16)
-                if (p[j] != held[at].mark) TEST_FAIL("memory of two tensors overlaps");
-            weft_unref(held[at].t);
-            live -= held[at].size;
-            held[at].t = NULL;
-        } else {
-            int64_t n = (int64_t)exp((noise(&state) + 1) * 6.2);        /* 1 … 240 000 */
-            weft_scope s = weft_scope_named(c, "s");
-            weft_tensor *t = bytes(c, n);
-            CHECK_EQ(t == NULL, live + taken((size_t)n) > LIMIT);
-            if (!t) {
-                refused++;
-                CHECK_EQ(weft_error(c), WEFT_E_MEMORY);
-                weft_clear(c);
-            } else {
-                held[at].t = weft_ref(t);
-                held[at].size = taken((size_t)n);
-                held[at].n = n;
-                held[at].mark = (uint8_t)i;
-                memset(weft_data(t), held[at].mark, (size_t)n);
-                live += held[at].size;
-            }
-            weft_scope_end(c, s, NULL);
+    for (int i = 0; i < steps && !test_failures; i++) {
+        struct held *h = &held[(int)((noise(&state) + 1) / 2 * HELD)];
+        int64_t n = (int64_t)exp((noise(&state) + 1) / 2 * log(largest));
+        if (h->t) live -= give_back(h);
+        else {
+            bool fits = live + taken((size_t)n) <= weft_memory_limit(c), got = take(c, h, n, (uint8_t)i);
+            CHECK_EQ(got, fits);
+            if (got) live += h->size;
+            refused += !got;
         }
         if (live > peak) peak = live;
         CHECK_EQ(weft_memory_live(c), live);
         CHECK_EQ(weft_memory_peak(c), peak);
-        CHECK_COUNTS(c);
-        if (i % 9973 == 0) weft_memory_trim(c);
-        if (test_failures) break;
+        check_parts(c);
+        if (i % 9973 == 9972) weft_memory_trim(c);
     }
-    CHECK(refused > 100);               /* the limit was in play */
-    for (int i = 0; i < HELD; i++) weft_unref(held[i].t);
+    CHECK(refused > steps / 1000);              /* the limit was in play */
+    for (int i = 0; i < HELD; i++)
+        if (held[i].t) give_back(&held[i]);
+}
+
+TEST(random_use_of_whole_blocks) {
+    weft_ctx *c = open_watched(1500000);
+    random_use(c, 100000, 240000);
+    CHECK_COUNTS(c);
     CLOSE(c);
     CHECK_EQ(sys.blocks, 0);
     CHECK_EQ(sys.bytes, 0);
+}
+
+TEST(random_use_of_parts) {
+    static const char *const device[] = { "cpu", "reference" };
+    for (int i = 0; i < 2; i++) {
+        weft_ctx *c = weft_ctx_new(&(weft_options){ .device = device[i], .threads = 1, .memory_limit = 60000000 });
+        random_use(c, 20000, 8e6);
+        weft_memory_trim(c);
+        CHECK_EQ(weft_memory_held(c), 0);
+        CHECK_EQ(c->memory.reserved, 0);
+        CLOSE(c);
+    }
+}
+
+TEST(parts_are_divided_and_joined) {
+    weft_ctx *c = open_device("cpu");
+    const int64_t mib = 1 << 20;
+    if (!c->memory.divides) return;             /* a sanitizer's build */
+    for (int step = 0; step < 3; step++) {      /* one large, then eight small in its place, then one large again */
+        weft_scope s = weft_scope_named(c, "s");
+        weft_tensor *t = bytes(c, 80 * mib);
+        CHECK(t);
+        weft_scope_end(c, s, NULL);
+        s = weft_scope_named(c, "s");
+        for (int i = 0; i < 8; i++) CHECK(bytes(c, 10 * mib));
+        weft_scope_end(c, s, NULL);
+        CHECK_EQ(weft_memory_held(c), 80 * mib);
+        check_parts(c);
+    }
+    weft_scope s = weft_scope_named(c, "s");
+    CHECK(bytes(c, 90 * mib));                  /* grows what is cached */
+    CHECK_EQ(weft_memory_held(c), 90 * mib);
+    weft_scope_end(c, s, NULL);
+    CLOSE(c);
+}
+
+static int64_t resident(void) {
+    long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f || fscanf(f, "%*d %ld", &pages) != 1) pages = -1;
+    if (f) fclose(f);
+    return pages < 0 ? -1 : pages * sysconf(_SC_PAGESIZE);
+}
+
+TEST(what_is_given_back_is_not_resident) {
+    weft_ctx *c = open_device("cpu");
+    const int64_t mib = 1 << 20;
+    if (!c->memory.divides) return;
+    static struct held held[20];
+    int64_t before = resident();
+    for (int i = 0; i < 20; i++) REQUIRE(take(c, &held[i], 10 * mib, (uint8_t)i));
+    CHECK(resident() - before >= 190 * mib);
+    for (int i = 0; i < 20; i += 2) give_back(&held[i]);
+    weft_memory_trim(c);                        /* every second one, with what is live on both sides */
+    CHECK_EQ(weft_memory_held(c), 100 * mib);
+    CHECK(resident() - before <= 100 * mib + 24 * mib);         /* pages of 2 MiB may stay at both ends of each */
+    for (int i = 1; i < 20; i += 2) give_back(&held[i]);
+    CLOSE(c);
+}
+
+TEST(a_tight_limit_is_reached_with_fragments) {
+    weft_ctx *c = open_device("cpu");
+    const int64_t mib = 1 << 20;
+    static struct held held[40];
+    weft_set_memory_limit(c, 40 * mib);
+    for (int i = 0; i < 40; i++) REQUIRE(take(c, &held[i], mib, (uint8_t)i));
+    CHECK(!bytes(c, 1));
+    weft_clear(c);
+    for (int i = 0; i < 40; i += 2) give_back(&held[i]);
+    CHECK(bytes(c, 20 * mib));                  /* no hole is so large, but the holes' pages can go elsewhere */
+    CHECK_EQ(weft_memory_held(c), 40 * mib);
+    check_parts(c);
+    for (int i = 1; i < 40; i += 2) give_back(&held[i]);
+    CLOSE(c);
 }
 
 TEST_MAIN
