@@ -1,6 +1,8 @@
 /* The `weft` program: finds the command and hands over. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "lua/cli.h"
 #include "lua/commands.h"
 
@@ -18,7 +20,15 @@ static int help(FILE *out, int status) {
     return status;
 }
 
+/* Threads that wait for each other sleep. OpenMP's runtime lets them spin otherwise, which costs many times the work as soon as anything else
+ * runs on the machine; it reads its settings when it is loaded, so the program starts itself once more with them. */
+static void let_threads_sleep(char **argv) {
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || setenv("OMP_WAIT_POLICY", "passive", 0)) return;
+    execv("/proc/self/exe", argv);      /* where that fails, threads spin */
+}
+
 int main(int argc, char **argv) {
+    let_threads_sleep(argv);
     if (argc < 2) return help(stderr, 1);
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) return help(stdout, 0);
     if (!strcmp(argv[1], "--version")) { puts("weft " WEFT_VERSION); return 0; }
