@@ -7,6 +7,8 @@
     N(CheckpointLoaderSimple) N(DiffusersLoader) N(UNETLoader) N(CLIPLoader) N(VAELoader) \
     /* conditioning */ \
     N(CLIPTextEncode) N(CLIPSetLastLayer) \
+    /* sampling */ \
+    N(KSampler) N(KSamplerAdvanced) \
     /* latent */ \
     N(EmptyLatentImage) N(VAEDecode) N(VAEEncode) \
     /* image */ \

@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define M(name) extern const weft_method weft_method_##name;
 WEFT_METHODS(M)
@@ -20,7 +21,7 @@ const char *const weft_method_names[] = {
 #undef M
     NULL };
 
-/* ---- states -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- states -------------------------------------------------------------------------------------------- */
 
 void weft_sampler_state_clear(weft_sampler_state *s) {
     weft_unref(s->start);
@@ -36,11 +37,13 @@ void weft_sampler_remember(weft_sampler_state *s, weft_tensor *t) {
     if (s->known < WEFT_HISTORY) s->known++;
 }
 
-/* ---- plans ----------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- plans --------------------------------------------------------------------------------------------- */
 
-bool weft_sampling_plan_make(weft_ctx *c, const weft_method *m, const double *sigmas, int count, weft_sampling_plan *out) {
+bool weft_sampling_plan_make(weft_ctx *c, const weft_method *m, const double *sigmas, int count,
+                             weft_sampling_plan *out) {
     int steps = count > 0 ? count - 1 : 0;
-    *out = (weft_sampling_plan){ .method = m, .sigmas = sigmas, .steps = steps, .evaluations = calloc(2 * (size_t)steps + 1, sizeof *out->evaluations) };
+    *out = (weft_sampling_plan){ .method = m, .sigmas = sigmas, .steps = steps };
+    out->evaluations = calloc(2 * (size_t)steps + 1, sizeof *out->evaluations);
     if (!out->evaluations) {
         weft_fail(c, WEFT_E_MEMORY, "out of memory for %d steps", steps);
         return false;
@@ -58,19 +61,88 @@ void weft_sampling_plan_free(weft_sampling_plan *p) {
     *p = (weft_sampling_plan){ 0 };
 }
 
-/* ---- parts of steps ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- parts of steps ------------------------------------------------------------------------------------ */
 
 weft_tensor *weft_slope(weft_ctx *c, weft_tensor *x, weft_tensor *denoised, double sigma) {
     return weft_axpby(c, 1 / sigma, x, -1 / sigma, denoised);
 }
 
+static weft_tensor *draw(weft_ctx *c, weft_rng *rng, weft_tensor *like, int64_t images) {
+    const int64_t shape[] = { images, weft_dim(like, 3), weft_dim(like, 1), weft_dim(like, 2) };
+    return weft_to_nhwc(c, weft_randn(c, rng, WEFT_F32, 4, shape));
+}
+
 weft_tensor *weft_add_fresh_noise(weft_ctx *c, weft_tensor *x, double scale, weft_rng *rng) {
-    if (scale == 0) return x;
-    weft_tensor *noise = weft_randn(c, rng, WEFT_F32, WEFT_SHAPE(weft_dim(x, 0), weft_dim(x, 3), weft_dim(x, 1), weft_dim(x, 2)));
-    return weft_axpby(c, 1, x, scale, weft_to_nhwc(c, noise));
+    return scale == 0 ? x : weft_axpby(c, 1, x, scale, draw(c, rng, x, weft_dim(x, 0)));
 }
 
 void weft_ancestral_step(double sigma, double next, double *down, double *up) {
     *up = fmin(next, sqrt(next * next * (sigma * sigma - next * next) / (sigma * sigma)));
     *down = sqrt(next * next - *up * *up);
+}
+
+/* ---- beginnings ----------------------------------------------------------------------------------------- */
+
+double *weft_sampling_levels(weft_ctx *c, const weft_sigma_table *t, const weft_method *m, int schedule, int steps,
+                             double denoise, int *count) {
+    *count = 0;
+    if (denoise <= 0) return calloc(1, sizeof(double));
+    double planned = denoise > 0.9999 ? steps : floor(steps / denoise);
+    if (planned > 1e7) {
+        weft_fail(c, WEFT_E_ARGUMENT, "denoise %g in %d steps is a schedule of %g steps", denoise, steps, planned);
+        return NULL;
+    }
+    double *all = weft_schedule_make(c, t, schedule, (int)planned + m->drops_penultimate, count);
+    if (!all) return NULL;
+    if (m->drops_penultimate && *count > 2) {
+        all[*count - 2] = all[*count - 1];
+        --*count;
+    }
+    int skip = denoise > 0.9999 || *count < steps + 1 ? 0 : *count - (steps + 1);
+    *count -= skip;
+    memmove(all, all + skip, (size_t)*count * sizeof *all);
+    return all;
+}
+
+/* Draws image after image and keeps those asked for. */
+static weft_tensor *draw_indexed(weft_ctx *c, weft_rng *rng, weft_tensor *latent, const int64_t *index) {
+    int64_t n = weft_dim(latent, 0), last = 0;
+    weft_tensor **parts = calloc((size_t)n + 1, sizeof *parts);
+    if (!parts) weft_fail(c, WEFT_E_MEMORY, "out of memory for the noise of %lld images", (long long)n);
+    for (int64_t i = 0; i < n; i++) {
+        if (index[i] > last) last = index[i];
+        if (index[i] < 0 || index[i] > 1000000)
+            weft_fail(c, WEFT_E_ARGUMENT, "batch_index: a place in a batch is 0…1000000, not %lld", (long long)index[i]);
+    }
+    for (int64_t at = 0; weft_ok(c) && at <= last; at++) {
+        weft_scope s = weft_scope_named(c, "noise");
+        weft_tensor *one = draw(c, rng, latent, 1);
+        bool wanted = false;
+        for (int64_t i = 0; i < n; i++)
+            if (index[i] == at) {
+                parts[i] = one;
+                wanted = true;
+            }
+        weft_scope_end(c, s, wanted ? one : NULL);
+    }
+    weft_tensor *out = weft_ok(c) ? weft_concat(c, 0, (int)n, parts) : NULL;
+    free(parts);
+    return out;
+}
+
+weft_tensor *weft_sampling_noise(weft_ctx *c, weft_tensor *latent, uint64_t seed, const int64_t *batch_index) {
+    weft_rng *rng = weft_rng_new(c, WEFT_RNG_CPU, seed);
+    if (!rng) return NULL;
+    weft_scope s = weft_scope_named(c, "noise");
+    weft_tensor *out = batch_index ? draw_indexed(c, rng, latent, batch_index) : draw(c, rng, latent, weft_dim(latent, 0));
+    out = weft_scope_end(c, s, out);
+    weft_rng_free(rng);
+    return out;
+}
+
+weft_tensor *weft_sampling_start(weft_ctx *c, const weft_sigma_table *t, weft_tensor *latent, weft_tensor *noise,
+                                 double sigma) {
+    double top = t->sigmas[t->count - 1];
+    bool most = sigma > top || fabs(sigma - top) <= 1e-5 * fmax(sigma, top);
+    return weft_axpby(c, 1, latent, most ? sqrt(1 + sigma * sigma) : sigma, noise);
 }

@@ -1,8 +1,9 @@
 /* Sampling: a plan of evaluations, and steps between them.
  *
- * x is the sample in the units of its noise level: x = x₀ + σ·noise. An evaluation gives the model's idea of x₀ ("denoised") at one σ; a step takes
- * x from one evaluation to the next. Methods that evaluate twice in a step (heun, dpm_2) have two evaluations there: a step is then a pure
- * function of (plan, evaluation, denoised, x, state), and KSampler, the stage nodes and Lua all run the same loop:
+ * x is the sample in the units of its noise level: x = x₀ + σ·noise. An evaluation gives the model's idea of x₀
+ * ("denoised") at one σ; a step takes x from one evaluation to the next. Methods that evaluate twice in a step (heun,
+ * dpm_2) have two evaluations there: a step is then a pure function of (plan, evaluation, denoised, x, state), and
+ * KSampler, the stage nodes and Lua all run the same loop:
  *
  *     for i in evaluations:  denoised = guide(x, σᵢ);  x = step(i, x, denoised, state)
  */
@@ -18,7 +19,7 @@ enum { WEFT_HISTORY = 4 };
 typedef struct weft_sampler_state {
     weft_tensor *start;                     /* x at the first evaluation of a step with two */
     weft_tensor *slope;                     /* and the slope there */
-    weft_tensor *history[WEFT_HISTORY];     /* of earlier steps, newest first: denoised, or slopes, as the method wants */
+    weft_tensor *history[WEFT_HISTORY];     /* of earlier steps, newest first: denoised or slopes, as the method wants */
     int known;                              /* how many */
     weft_rng *rng;                          /* for methods that add noise; the caller's */
 } weft_sampler_state;
@@ -45,25 +46,41 @@ struct weft_method {
     const char *name;           /* KSampler's sampler_name */
     const char *summary;
     bool noisy;                 /* draws noise between steps */
+    bool other_mask_noise;      /* a noise mask's outside is noised from seed + 1 instead of the first noise */
     bool drops_penultimate;     /* KSampler plans one step more and leaves out the level before the last */
     /* The second evaluation's σ of a step, 0 where it has none. NULL: never one. */
     double (*second)(const double *sigmas, int step);
     /* x at the next evaluation, in the innermost scope. */
-    weft_tensor *(*step)(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x, weft_tensor *denoised, weft_sampler_state *s);
+    weft_tensor *(*step)(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x, weft_tensor *denoised,
+                         weft_sampler_state *s);
 };
 
 /* Plans a method over noise levels. False with the error set. */
-bool weft_sampling_plan_make(weft_ctx *c, const weft_method *m, const double *sigmas, int count, weft_sampling_plan *out);
+bool weft_sampling_plan_make(weft_ctx *c, const weft_method *m, const double *sigmas, int count,
+                             weft_sampling_plan *out);
 void weft_sampling_plan_free(weft_sampling_plan *p);
+
+/* KSampler's levels: denoise < 1 takes the end of a longer schedule, 0 takes none (*count is then 0). malloc'd; NULL
+ * with the error set. */
+double *weft_sampling_levels(weft_ctx *c, const weft_sigma_table *t, const weft_method *m, int schedule, int steps,
+                             double denoise, int *count);
+/* Noise like `latent` from a seed, drawn in NCHW order for the whole batch; batch_index (or NULL): for each image, the
+ * place in a batch whose noise it has. */
+weft_tensor *weft_sampling_noise(weft_ctx *c, weft_tensor *latent, uint64_t seed, const int64_t *batch_index);
+/* The first x: latent + noise·scale, where scale is √(1 + σ²) at the table's end and above, otherwise σ. */
+weft_tensor *weft_sampling_start(weft_ctx *c, const weft_sigma_table *t, weft_tensor *latent, weft_tensor *noise,
+                                 double sigma);
 
 /* All methods, in KSampler's order; the names alone for its port. */
 extern const weft_method *const weft_methods[];
 extern const char *const weft_method_names[];
 
-/* ---- what methods are made of ---------------------------------------------------------------------------------------------------------------- */
+/* ---- what methods are made of -------------------------------------------------------------------------- */
 
 static inline double weft_level(const weft_sampling_plan *p, int i) { return p->evaluations[i].sigma; }
-static inline double weft_next_level(const weft_sampling_plan *p, int i) { return p->sigmas[p->evaluations[i].step + 1]; }
+static inline double weft_next_level(const weft_sampling_plan *p, int i) {
+    return p->sigmas[p->evaluations[i].step + 1];
+}
 /* (x − denoised)/σ: the direction of the noise. */
 weft_tensor *weft_slope(weft_ctx *c, weft_tensor *x, weft_tensor *denoised, double sigma);
 /* x + noise·scale, with fresh noise in NCHW order; x itself where scale is 0. */

@@ -1,5 +1,5 @@
-/* Noise tables and KSampler's nine schedules. Sources: Karras et al. arXiv:2206.00364 (karras), arXiv:2407.12173 (beta), k-diffusion's and
- * ComfyUI's behaviour for the rest. See schedule.h.
+/* Noise tables and KSampler's nine schedules. Sources: Karras et al. arXiv:2206.00364 (karras), arXiv:2407.12173
+ * (beta), k-diffusion's and ComfyUI's behaviour for the rest. See schedule.h.
  */
 #include "nodes/sampling/schedule.h"
 
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- the table ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the table ----------------------------------------------------------------------------------------- */
 
 static double beta_at(const weft_scheduler_config *k, int i) {
     int n = k->num_train_timesteps;
@@ -18,7 +18,8 @@ static double beta_at(const weft_scheduler_config *k, int i) {
         return root * root;
     }
     if (!strcmp(k->beta_schedule, "squaredcos_cap_v2")) {
-        double a = cos(((double)i / n + 0.008) / 1.008 * M_PI / 2), b = cos(((double)(i + 1) / n + 0.008) / 1.008 * M_PI / 2);
+        double a = cos(((double)i / n + 0.008) / 1.008 * M_PI / 2);
+        double b = cos(((double)(i + 1) / n + 0.008) / 1.008 * M_PI / 2);
         return fmin(1 - b * b / (a * a), 0.999);
     }
     return k->beta_start + w * (k->beta_end - k->beta_start);
@@ -36,10 +37,12 @@ static void zero_terminal(double *a, int n) {
 
 bool weft_sigma_table_make(weft_ctx *c, const weft_scheduler_config *k, bool zero_snr, weft_sigma_table *out) {
     int n = k->num_train_timesteps;
-    *out = (weft_sigma_table){ .count = n, .alphas_cumprod = calloc((size_t)n + 1, sizeof(double)), .sigmas = calloc((size_t)n + 1, sizeof(float)),
-                               .log_sigmas = calloc((size_t)n + 1, sizeof(float)) };
+    size_t room = n > 0 ? (size_t)n : 1;
+    *out = (weft_sigma_table){ .count = n, .alphas_cumprod = calloc(room, sizeof(double)),
+                               .sigmas = calloc(room, sizeof(float)), .log_sigmas = calloc(room, sizeof(float)) };
     if (n < 2 || !out->alphas_cumprod || !out->sigmas || !out->log_sigmas) {
-        weft_fail(c, n < 2 ? WEFT_E_ARGUMENT : WEFT_E_MEMORY, n < 2 ? "a noise table of %d steps" : "out of memory for %d noise levels", n);
+        weft_fail(c, n < 2 ? WEFT_E_ARGUMENT : WEFT_E_MEMORY,
+                  n < 2 ? "a noise table of %d steps" : "out of memory for %d noise levels", n);
         weft_sigma_table_free(out);
         return false;
     }
@@ -82,16 +85,19 @@ double weft_sigma_of_percent(const weft_sigma_table *t, double percent) {
     return weft_sigma_at(t, (1 - percent) * 999);
 }
 
-/* ---- the beta distribution's quantiles (a = b = 0.6), for the beta schedule --------------------------------------------------------------- */
+/* ---- the beta distribution's quantiles (a = b = 0.6), for the beta schedule ---------------------------- */
 
 /* The regularised incomplete beta function by Lentz's continued fraction (Press et al., 6.4). */
 static double incomplete_beta(double a, double b, double x) {
     if (x <= 0 || x >= 1) return x > 0;
     if (x > (a + 1) / (a + b + 2)) return 1 - incomplete_beta(b, a, 1 - x);
-    double front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a, f = 1, c = 1, d = 0;
+    double front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a;
+    double f = 1, c = 1, d = 0;
     for (int i = 0; i <= 300; i++) {
         int m = i / 2;
-        double numerator = i == 0 ? 1 : i % 2 == 0 ? m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)) : -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
+        double numerator = 1;
+        if (i % 2) numerator = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
+        else if (i) numerator = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
         d = 1 / (1 + numerator * d);
         c = 1 + numerator / c;
         f *= c * d;
@@ -110,7 +116,7 @@ static double beta_quantile(double p) {
     return (low + high) / 2;
 }
 
-/* ---- schedules: each fills `out` (room for steps + 2 and the table's length) and returns how many --------------------------------------------- */
+/* ---- schedules: each fills `out` (room for steps + 2 and the table's length) and returns how many ------ */
 
 typedef int schedule_fn(const weft_sigma_table *t, int steps, double *out);
 
@@ -126,8 +132,9 @@ static int even(const weft_sigma_table *t, int steps, int points, double *out) {
     float start = (float)(t->count - 1);
     for (int i = 0; i < steps; i++) {
         /* torch.linspace works from both ends */
-        float width = points > 1 ? -start / (float)(points - 1) : 0, at = i < points / 2 ? start + width * (float)i : -width * (float)(points - 1 - i);
-        out[i] = weft_sigma_at(t, at);
+        float width = points > 1 ? -start / (float)(points - 1) : 0;
+        bool upper = i < points / 2 || points == 1;
+        out[i] = weft_sigma_at(t, upper ? start + width * (float)i : -width * (float)(points - 1 - i));
     }
     out[steps] = 0;
     return steps + 1;
@@ -178,9 +185,10 @@ static int linear_quadratic(const weft_sigma_table *t, int steps, double *out) {
     int linear = steps / 2, quadratic = steps - linear;
     double difference = linear - threshold * steps, top = t->sigmas[t->count - 1];
     for (int i = 0; i < steps; i++) {
-        double q = linear ? difference / (linear * (double)quadratic * quadratic) : 0, l = linear ? threshold / linear - 2 * difference / ((double)quadratic * quadratic) : 0;
-        double x = i < linear ? i * threshold / linear : steps == 1 ? 0 : q * i * i + l * i + q * linear * linear;
-        out[i] = (1 - x) * top;
+        double square = (double)quadratic * quadratic, q = linear ? difference / (linear * square) : 0;
+        double slope = linear ? threshold / linear - 2 * difference / square : 0;
+        double bent = q * i * i + slope * i + q * linear * linear, x = i < linear ? i * threshold / linear : bent;
+        out[i] = (float)((float)(1 - x) * top);
     }
     out[steps] = 0;
     return steps + 1;
@@ -196,13 +204,17 @@ static int kl_optimal(const weft_sigma_table *t, int steps, double *out) {
     return steps + 1;
 }
 
-const char *const weft_schedule_names[] = { "simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal", "linear_quadratic", "kl_optimal", NULL };
-static schedule_fn *const schedules[] = { simple, sgm_uniform, karras, exponential, ddim_uniform, beta, normal, linear_quadratic, kl_optimal };
+const char *const weft_schedule_names[] = { "simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta",
+                                            "normal", "linear_quadratic", "kl_optimal", NULL };
+static schedule_fn *const schedules[] = { simple, sgm_uniform, karras, exponential, ddim_uniform, beta,
+                                          normal, linear_quadratic, kl_optimal };
 
 double *weft_schedule_make(weft_ctx *c, const weft_sigma_table *t, int schedule, int steps, int *count) {
-    double *out = weft_ok(c) && steps > 0 ? calloc((size_t)steps + (size_t)t->count + 2, sizeof *out) : NULL;
+    double *out = NULL;
+    if (weft_ok(c) && steps > 0) out = calloc((size_t)steps + (size_t)t->count + 2, sizeof *out);
     if (!out) {
-        weft_fail(c, steps > 0 ? WEFT_E_MEMORY : WEFT_E_ARGUMENT, steps > 0 ? "out of memory for %d steps" : "a schedule of %d steps", steps);
+        weft_fail(c, steps > 0 ? WEFT_E_MEMORY : WEFT_E_ARGUMENT,
+                  steps > 0 ? "out of memory for %d steps" : "a schedule of %d steps", steps);
         return NULL;
     }
     *count = schedules[schedule](t, steps, out);

@@ -1,5 +1,5 @@
-/* Noise levels: the table that a model was trained with, and the schedules that pick from it. Numbers as ComfyUI's (k-diffusion's):
- * σ = √((1 − ᾱ)/ᾱ), kept in f32, interpolated in ln σ.
+/* Noise levels: the table that a model was trained with, and the schedules that pick from it. Numbers as ComfyUI's
+ * (k-diffusion's): σ = √((1 − ᾱ)/ᾱ), kept in f32, interpolated in ln σ.
  */
 #ifndef WEFT_SCHEDULE_H
 #define WEFT_SCHEDULE_H
@@ -24,7 +24,8 @@ double weft_sigma_of_percent(const weft_sigma_table *t, double percent);
 /* KSampler's schedules, in ComfyUI's order. */
 extern const char *const weft_schedule_names[];
 
-/* steps + 1 levels (sometimes one or two fewer: beta and ddim_uniform drop repeats) that end in 0; *count of them, malloc'd. NULL with the error set. */
+/* steps + 1 levels that end in 0 (beta may drop repeats, ddim_uniform strides and so may give a few more); *count of
+ * them, malloc'd. NULL with the error set. */
 double *weft_schedule_make(weft_ctx *c, const weft_sigma_table *t, int schedule, int steps, int *count);
 
 #endif

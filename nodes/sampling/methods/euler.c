@@ -7,13 +7,15 @@
  */
 #include "nodes/sampling/sampling.h"
 
-static weft_tensor *euler_step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x, weft_tensor *denoised, weft_sampler_state *s) {
+static weft_tensor *euler_step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x,
+                               weft_tensor *denoised, weft_sampler_state *s) {
     (void)s;
     double sigma = weft_level(p, i), next = weft_next_level(p, i);
     return weft_axpby(c, 1, x, next - sigma, weft_slope(c, x, denoised, sigma));
 }
 
-static weft_tensor *ancestral_step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x, weft_tensor *denoised, weft_sampler_state *s) {
+static weft_tensor *ancestral_step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x,
+                                   weft_tensor *denoised, weft_sampler_state *s) {
     double sigma = weft_level(p, i), next = weft_next_level(p, i), down, up;
     weft_ancestral_step(sigma, next, &down, &up);
     if (down == 0) return denoised;
@@ -21,12 +23,18 @@ static weft_tensor *ancestral_step(weft_ctx *c, const weft_sampling_plan *p, int
     return weft_add_fresh_noise(c, x, up, s->rng);
 }
 
-static weft_tensor *lcm_step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x, weft_tensor *denoised, weft_sampler_state *s) {
+static weft_tensor *lcm_step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x,
+                             weft_tensor *denoised, weft_sampler_state *s) {
     (void)x;
     return weft_add_fresh_noise(c, denoised, weft_next_level(p, i), s->rng);
 }
 
 const weft_method weft_method_euler = { .name = "euler", .summary = "Euler's method.", .step = euler_step };
-const weft_method weft_method_ddim = { .name = "ddim", .summary = "DDIM without noise: Euler's method.", .step = euler_step };
-const weft_method weft_method_euler_ancestral = { .name = "euler_ancestral", .summary = "Euler's method with fresh noise at each step.", .noisy = true, .step = ancestral_step };
-const weft_method weft_method_lcm = { .name = "lcm", .summary = "For latent consistency models: x₀, noised again.", .noisy = true, .step = lcm_step };
+const weft_method weft_method_ddim = {
+    .name = "ddim", .summary = "DDIM without noise: Euler's method, with other noise under a mask.",
+    .other_mask_noise = true, .step = euler_step };
+const weft_method weft_method_euler_ancestral = {
+    .name = "euler_ancestral", .summary = "Euler's method with fresh noise at each step.", .noisy = true,
+    .step = ancestral_step };
+const weft_method weft_method_lcm = {
+    .name = "lcm", .summary = "For latent consistency models: x₀, noised again.", .noisy = true, .step = lcm_step };
