@@ -68,7 +68,7 @@ void weft_part_drop(weft_memory *m, weft_block *b, size_t bytes);
 weft_block *weft_block_take(weft_memory *m, size_t bytes);      /* NULL: refused; weft_memory_fail() then tells */
 void weft_block_give(weft_memory *m, weft_block *b);            /* to the cache; takes NULL */
 weft_status weft_memory_fail(weft_ctx *c, const char *who);
-/* For weft_env: owner is the weft_memory. */
+/* For weft_env: owner is the weft_memory. Called on the context's thread only. */
 void *weft_scratch_alloc(void *owner, size_t bytes);
 void weft_scratch_release(void *owner, void *p, size_t bytes);
 
