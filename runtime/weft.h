@@ -50,7 +50,8 @@ typedef struct weft_options {
     int threads;                /* 0: one for each core this process may use */
     weft_precision precision;
     size_t memory_limit;        /* bytes; 0: none. Tensors, packed weights and scratch count; mapped files do not. */
-    void *(*os_alloc)(void *user, size_t bytes);    /* tests: memory that fails on demand; NULL: the back end's own */
+    /* Tests: memory that fails on demand, 64-byte aligned. NULL: the back end's own. */
+    void *(*os_alloc)(void *user, size_t bytes);
     void (*os_free)(void *user, void *p, size_t bytes);
     void *os_user;
 } weft_options;
