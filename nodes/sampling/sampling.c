@@ -112,7 +112,8 @@ static weft_tensor *draw_indexed(weft_ctx *c, weft_rng *rng, weft_tensor *latent
     for (int64_t i = 0; i < n; i++) {
         if (index[i] > last) last = index[i];
         if (index[i] < 0 || index[i] > 1000000)
-            weft_fail(c, WEFT_E_ARGUMENT, "batch_index: a place in a batch is 0…1000000, not %lld", (long long)index[i]);
+            weft_fail(c, WEFT_E_ARGUMENT, "batch_index: a place in a batch is 0…1000000, not %lld",
+                      (long long)index[i]);
     }
     for (int64_t at = 0; weft_ok(c) && at <= last; at++) {
         weft_scope s = weft_scope_named(c, "noise");
@@ -134,7 +135,8 @@ weft_tensor *weft_sampling_noise(weft_ctx *c, weft_tensor *latent, uint64_t seed
     weft_rng *rng = weft_rng_new(c, WEFT_RNG_CPU, seed);
     if (!rng) return NULL;
     weft_scope s = weft_scope_named(c, "noise");
-    weft_tensor *out = batch_index ? draw_indexed(c, rng, latent, batch_index) : draw(c, rng, latent, weft_dim(latent, 0));
+    weft_tensor *out = batch_index ? draw_indexed(c, rng, latent, batch_index)
+                                   : draw(c, rng, latent, weft_dim(latent, 0));
     out = weft_scope_end(c, s, out);
     weft_rng_free(rng);
     return out;

@@ -19,7 +19,7 @@ enum { WEFT_HISTORY = 4 };
 typedef struct weft_sampler_state {
     weft_tensor *start;                     /* x at the first evaluation of a step with two */
     weft_tensor *slope;                     /* and the slope there */
-    weft_tensor *history[WEFT_HISTORY];     /* of earlier steps, newest first: denoised or slopes, as the method wants */
+    weft_tensor *history[WEFT_HISTORY];     /* of earlier steps, newest first: denoised or slopes */
     int known;                              /* how many */
     weft_rng *rng;                          /* for methods that add noise; the caller's */
 } weft_sampler_state;
@@ -83,6 +83,11 @@ static inline double weft_next_level(const weft_sampling_plan *p, int i) {
 }
 /* (x − denoised)/σ: the direction of the noise. */
 weft_tensor *weft_slope(weft_ctx *c, weft_tensor *x, weft_tensor *denoised, double sigma);
+/* x moved along its slope to another level: (to/σ)·x + (1 − to/σ)·denoised, which is x + (to − σ)·slope without its
+ * cancellation. */
+static inline weft_tensor *weft_move(weft_ctx *c, weft_tensor *x, weft_tensor *denoised, double sigma, double to) {
+    return weft_axpby(c, to / sigma, x, 1 - to / sigma, denoised);
+}
 /* x + noise·scale, with fresh noise in NCHW order; x itself where scale is 0. */
 weft_tensor *weft_add_fresh_noise(weft_ctx *c, weft_tensor *x, double scale, weft_rng *rng);
 /* A step to `next` with as much fresh noise as keeps the process: *down to walk to, *up the noise's scale. */

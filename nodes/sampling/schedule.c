@@ -25,7 +25,7 @@ static double beta_at(const weft_scheduler_config *k, int i) {
     return k->beta_start + w * (k->beta_end - k->beta_start);
 }
 
-/* √ᾱ shifted so that the last is 0 and scaled so that the first stays; the last ᾱ is then set to what ComfyUI sets it to. */
+/* √ᾱ shifted so that the last is 0 and scaled so that the first stays; the last ᾱ is then what ComfyUI sets it to. */
 static void zero_terminal(double *a, int n) {
     double first = sqrt(a[0]), last = sqrt(a[n - 1]);
     for (int i = 0; i < n; i++) {
@@ -143,16 +143,19 @@ static int even(const weft_sigma_table *t, int steps, int points, double *out) {
 static int normal(const weft_sigma_table *t, int steps, double *out) { return even(t, steps, steps, out); }
 static int sgm_uniform(const weft_sigma_table *t, int steps, double *out) { return even(t, steps, steps + 1, out); }
 
+/* How far level i is of the way from the first to the last but the 0. */
+static double part(int i, int steps) { return steps > 1 ? (double)i / (steps - 1) : 0; }
+
 static int karras(const weft_sigma_table *t, int steps, double *out) {
     double low = pow(t->sigmas[0], 1 / 7.0), high = pow(t->sigmas[t->count - 1], 1 / 7.0);
-    for (int i = 0; i < steps; i++) out[i] = (float)pow(high + (steps > 1 ? (double)i / (steps - 1) : 0) * (low - high), 7);
+    for (int i = 0; i < steps; i++) out[i] = (float)pow(high + part(i, steps) * (low - high), 7);
     out[steps] = 0;
     return steps + 1;
 }
 
 static int exponential(const weft_sigma_table *t, int steps, double *out) {
     double low = log(t->sigmas[0]), high = log(t->sigmas[t->count - 1]);
-    for (int i = 0; i < steps; i++) out[i] = (float)exp(high + (steps > 1 ? (double)i / (steps - 1) : 0) * (low - high));
+    for (int i = 0; i < steps; i++) out[i] = (float)exp(high + part(i, steps) * (low - high));
     out[steps] = 0;
     return steps + 1;
 }
@@ -197,7 +200,7 @@ static int linear_quadratic(const weft_sigma_table *t, int steps, double *out) {
 static int kl_optimal(const weft_sigma_table *t, int steps, double *out) {
     double low = atan(t->sigmas[0]), high = atan(t->sigmas[t->count - 1]);
     for (int i = 0; i < steps; i++) {
-        double w = steps > 1 ? (double)i / (steps - 1) : 0;
+        double w = part(i, steps);
         out[i] = (float)tan(w * low + (1 - w) * high);
     }
     out[steps] = 0;

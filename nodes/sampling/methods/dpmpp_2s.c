@@ -19,14 +19,12 @@ static weft_tensor *step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_t
     double sigma = p->sigmas[e->step], down, up;
     weft_ancestral_step(sigma, weft_next_level(p, i), &down, &up);
     if (e->stage == 1) {
-        x = weft_axpby(c, down / sigma, s->start, 1 - down / sigma, denoised);
-        return weft_add_fresh_noise(c, x, up, s->rng);
+        return weft_add_fresh_noise(c, weft_move(c, s->start, denoised, sigma, down), up, s->rng);
     }
     if (down == 0) return weft_add_fresh_noise(c, denoised, up, s->rng);
     weft_unref(s->start);
     s->start = weft_ref(x);
-    double middle = second(p->sigmas, e->step);
-    return weft_axpby(c, middle / sigma, x, 1 - middle / sigma, denoised);
+    return weft_move(c, x, denoised, sigma, second(p->sigmas, e->step));
 }
 
 const weft_method weft_method_dpmpp_2s_ancestral = {

@@ -10,8 +10,7 @@
 static weft_tensor *euler_step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x,
                                weft_tensor *denoised, weft_sampler_state *s) {
     (void)s;
-    double sigma = weft_level(p, i), next = weft_next_level(p, i);
-    return weft_axpby(c, 1, x, next - sigma, weft_slope(c, x, denoised, sigma));
+    return weft_move(c, x, denoised, weft_level(p, i), weft_next_level(p, i));
 }
 
 static weft_tensor *ancestral_step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x,
@@ -19,8 +18,7 @@ static weft_tensor *ancestral_step(weft_ctx *c, const weft_sampling_plan *p, int
     double sigma = weft_level(p, i), next = weft_next_level(p, i), down, up;
     weft_ancestral_step(sigma, next, &down, &up);
     if (down == 0) return denoised;
-    x = weft_axpby(c, 1, x, down - sigma, weft_slope(c, x, denoised, sigma));
-    return weft_add_fresh_noise(c, x, up, s->rng);
+    return weft_add_fresh_noise(c, weft_move(c, x, denoised, sigma, down), up, s->rng);
 }
 
 static weft_tensor *lcm_step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x,

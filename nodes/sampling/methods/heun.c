@@ -29,7 +29,7 @@ static weft_tensor *heun_step(weft_ctx *c, const weft_sampling_plan *p, int i, w
     weft_tensor *d = weft_slope(c, x, denoised, e->sigma);
     if (e->stage == 0) {
         keep_start(s, x, d);
-        return weft_axpby(c, 1, x, next - sigma, d);
+        return weft_move(c, x, denoised, sigma, next);
     }
     return weft_axpby(c, 1, s->start, next - sigma, weft_axpby(c, 0.5, s->slope, 0.5, d));
 }
@@ -55,7 +55,7 @@ static weft_tensor *dpm_2_to(weft_ctx *c, const weft_sampling_plan *p, int i, we
     if (e->stage == 1) return weft_axpby(c, 1, s->start, end - sigma, d);
     keep_start(s, x, d);
     double mid = middle(sigma, end);
-    return weft_axpby(c, 1, x, (mid > 0 ? mid : end) - sigma, d);
+    return weft_move(c, x, denoised, sigma, mid > 0 ? mid : end);
 }
 
 static weft_tensor *dpm_2_step(weft_ctx *c, const weft_sampling_plan *p, int i, weft_tensor *x,

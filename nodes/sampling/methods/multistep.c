@@ -87,7 +87,7 @@ static weft_tensor *res_step(weft_ctx *c, const weft_sampling_plan *p, int i, we
         weft_tensor *mean = weft_axpby(c, h * (phi1 + phi2 / r), denoised, -h * phi2 / r, last);
         out = weft_axpby(c, next / sigma, x, 1, mean);
     } else {
-        out = weft_axpby(c, 1, x, next - sigma, weft_slope(c, x, denoised, sigma));
+        out = weft_move(c, x, denoised, sigma, next);
     }
     weft_sampler_remember(s, denoised);
     return out;

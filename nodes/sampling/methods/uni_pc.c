@@ -66,7 +66,7 @@ static void solve(const double *r, const double *b, int n, double *x) {
     }
 }
 
-/* The step to level k from s->start, with the history's x₀; `now`, the evaluation at level k, makes it the corrector. */
+/* The step to level k from s->start; `now`, the evaluation at level k (or NULL), makes it the corrector. */
 static weft_tensor *step_to(weft_ctx *c, const weft_sampling_plan *p, int k, bool bh2, weft_tensor *now,
                             const weft_sampler_state *s) {
     int order = order_at(p, k), n = now ? order : order - 1;
