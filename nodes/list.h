@@ -7,11 +7,20 @@
     N(CheckpointLoaderSimple) N(DiffusersLoader) N(UNETLoader) N(CLIPLoader) N(VAELoader) \
     /* conditioning */ \
     N(CLIPTextEncode) N(CLIPSetLastLayer) \
+    N(ConditioningCombine) N(ConditioningConcat) N(ConditioningAverage) N(ConditioningSetTimestepRange) \
+    N(ConditioningSetArea) N(ConditioningSetMask) N(ConditioningZeroOut) \
     /* sampling */ \
     N(KSampler) N(KSamplerAdvanced) \
     /* latent */ \
-    N(EmptyLatentImage) N(VAEDecode) N(VAEEncode) \
+    N(EmptyLatentImage) N(VAEDecode) N(VAEDecodeTiled) N(VAEEncode) N(VAEEncodeForInpaint) N(SetLatentNoiseMask) \
+    N(LatentUpscale) N(LatentUpscaleBy) N(LatentCrop) N(LatentComposite) N(LatentFromBatch) N(RepeatLatentBatch) \
     /* image */ \
-    N(LoadImage) N(SaveImage) N(PreviewImage)
+    N(LoadImage) N(SaveImage) N(PreviewImage) N(ImageScale) N(ImageScaleBy) N(ImageInvert) N(ImageBatch) N(ImageCrop) \
+    N(ImagePadForOutpaint) N(EmptyImage) \
+    /* mask */ \
+    N(LoadImageMask) N(MaskToImage) N(ImageToMask) N(SolidMask) N(InvertMask) N(CropMask) N(ThresholdMask) \
+    N(MaskComposite) N(FeatherMask) N(GrowMask) \
+    /* util */ \
+    N(PrimitiveInt) N(PrimitiveFloat) N(PrimitiveString) N(PrimitiveStringMultiline) N(PrimitiveBoolean)
 
 #endif

@@ -3,14 +3,14 @@
  *   (text)        weight × 1.1 for each pair of parentheses
  *   (text:1.3)    weight 1.3, whatever stands around it
  *   \( \)         parentheses as text; square brackets mean nothing
- *   Each word is tokenized by itself. A word of fewer than 8 tokens is not torn apart between two chunks.
+ *   Each run of text of one weight is tokenized by itself. One of fewer than 8 tokens is not torn apart between two chunks.
  */
 #include "nodes/conditioning/prompt.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORD = 8, DEPTH = 200, ESCAPED_OPEN = 1, ESCAPED_CLOSE = 2 };
+enum { LONG_RUN = 8, DEPTH = 200, ESCAPED_OPEN = 1, ESCAPED_CLOSE = 2 };
 
 typedef struct reading {
     weft_ctx *c;
@@ -18,7 +18,7 @@ typedef struct reading {
     weft_prompt *out;
     int used, room;             /* tokens in the last chunk; chunks that fit */
     weft_ids ids;
-    char *word;                 /* as long as the text */
+    char *run;                  /* as long as the text */
 } reading;
 
 void weft_prompt_free(weft_prompt *p) {
@@ -61,10 +61,11 @@ static void close_chunk(reading *r) {
     while (r->used < WEFT_CLIP_LENGTH) push(r, weft_tokenizer_pad(r->tokenizer), 1);
 }
 
-static bool add_word(reading *r, float weight) {
+/* The tokens of a run. */
+static bool add_tokens(reading *r, float weight) {
     const int32_t *ids = r->ids.at;
     int64_t left = r->ids.count;
-    bool large = left >= WORD;
+    bool large = left >= LONG_RUN;
     while (left) {
         int64_t fits = WEFT_CLIP_LENGTH - 1 - r->used, take = left <= fits ? left : large ? fits : 0;
         for (int64_t i = 0; i < take; i++) push(r, ids[i], weight);
@@ -78,56 +79,59 @@ static bool add_word(reading *r, float weight) {
     return true;
 }
 
-/* ---- words ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- runs of text ---------------------------------------------------------------------------------------------------------------------------------- */
 
-/* A run of text of one weight: its words, one by one. */
-static bool add_text(reading *r, const char *text, size_t n, float weight) {
-    size_t at = 0;
-    while (at < n) {
-        size_t length = 0;
-        for (; at < n && text[at] != ' ' && text[at] != '\n'; at++)
-            r->word[length++] = text[at] == ESCAPED_OPEN ? '(' : text[at] == ESCAPED_CLOSE ? ')' : text[at];
-        at++;
-        if (!length) continue;
-        if (length > 10 && !memcmp(r->word, "embedding:", 10)) {
-            weft_fail(r->c, WEFT_E_ARGUMENT, "the prompt asks for %.*s: Weft does not read textual-inversion embeddings yet; take it out of the prompt",
-                      (int)(length < 100 ? length : 100), r->word);
-            return false;
-        }
-        r->ids.count = 0;
-        if (weft_tokenizer_encode(r->c, r->tokenizer, r->word, length, &r->ids) || !add_word(r, weight)) return false;
+/* Whether the text asks for an embedding: "embedding:name" at its start or behind white space. */
+static const char *find_embedding(const char *text, size_t n) {
+    static const char key[] = "embedding:";
+    for (size_t i = 0; i + sizeof key - 1 < n; i++)
+        if ((!i || text[i - 1] == ' ' || text[i - 1] == '\n' || text[i - 1] == '\t') && !memcmp(text + i, key, sizeof key - 1)) return text + i;
+    return NULL;
+}
+
+static bool add_text(reading *r, const char *text, size_t n, double weight) {
+    for (size_t i = 0; i < n; i++) r->run[i] = text[i] == ESCAPED_OPEN ? '(' : text[i] == ESCAPED_CLOSE ? ')' : text[i];
+    const char *embedding = find_embedding(r->run, n);
+    if (embedding) {
+        size_t length = 0, left = n - (size_t)(embedding - r->run);
+        while (length < left && length < 100 && embedding[length] != ' ' && embedding[length] != '\n') length++;
+        weft_fail(r->c, WEFT_E_ARGUMENT, "the prompt asks for %.*s: Weft does not read textual-inversion embeddings yet; take it out of the prompt",
+                  (int)length, embedding);
+        return false;
     }
-    return true;
+    r->ids.count = 0;
+    return !weft_tokenizer_encode(r->c, r->tokenizer, r->run, n, &r->ids) && add_tokens(r, (float)weight);
 }
 
 /* The number behind the last colon of a group, as Python's float() reads it. */
-static bool group_weight(const char *text, size_t n, size_t *colon, float *weight) {
+static bool group_weight(const char *text, size_t n, size_t *colon, double *weight) {
     char number[64], *end;
     size_t i = n;
     while (i && text[i - 1] != ':') i--;
     if (i < 2 || n - i >= sizeof number) return false;
     memcpy(number, text + i, n - i);
     number[n - i] = 0;
+    if (strpbrk(number, "xX(")) return false;       /* C's hexadecimal and nan(…) are none of Python's */
     double v = strtod(number, &end);
     while (*end == ' ') end++;
     if (end == number || *end) return false;
     *colon = i - 1;
-    *weight = (float)v;
+    *weight = v;
     return true;
 }
 
-static bool add_weighted(reading *r, const char *text, size_t n, float weight, int depth);
+static bool add_weighted(reading *r, const char *text, size_t n, double weight, int depth);
 
 /* One item of a level: a group in parentheses, or plain text. */
-static bool add_item(reading *r, const char *text, size_t n, float weight, int depth) {
+static bool add_item(reading *r, const char *text, size_t n, double weight, int depth) {
     if (n < 2 || text[0] != '(' || text[n - 1] != ')' || depth >= DEPTH) return add_text(r, text, n, weight);
     size_t length = n - 2;
-    float inner = weight * 1.1f;
+    double inner = weight * 1.1;
     if (!group_weight(text + 1, length, &length, &inner)) length = n - 2;
     return add_weighted(r, text + 1, length, inner, depth + 1);
 }
 
-static bool add_weighted(reading *r, const char *text, size_t n, float weight, int depth) {
+static bool add_weighted(reading *r, const char *text, size_t n, double weight, int depth) {
     size_t start = 0;
     int level = 0;
     for (size_t i = 0; i < n; i++) {
@@ -156,19 +160,19 @@ bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, const char *text, we
         weft_fail(c, WEFT_E_ARGUMENT, "a prompt of %zu bytes; the limit is %zu", n, WEFT_TEXT_LIMIT);
         return false;
     }
-    reading r = { .c = c, .tokenizer = t, .out = out, .word = malloc(n + 1) };
+    reading r = { .c = c, .tokenizer = t, .out = out, .run = malloc(n + 1) };
     char *escaped = malloc(n + 1);
     for (size_t i = 0; escaped && i < n; i++) {
         bool escape = text[i] == '\\' && (text[i + 1] == '(' || text[i + 1] == ')');
         escaped[length++] = !escape ? text[i] : text[++i] == '(' ? ESCAPED_OPEN : ESCAPED_CLOSE;
     }
-    bool whole = r.word && escaped;
+    bool whole = r.run && escaped;
     if (!whole) weft_fail(c, WEFT_E_MEMORY, "prompt: out of memory");
     whole = whole && open_chunk(&r) && add_weighted(&r, escaped, length, 1, 0);
     if (whole) close_chunk(&r);
     else weft_prompt_free(out);
     free(escaped);
-    free(r.word);
+    free(r.run);
     weft_ids_free(&r.ids);
     return whole;
 }

@@ -33,8 +33,20 @@ static int tiff_orientation(const unsigned char *b, size_t n) {
     return 1;
 }
 
-/* Of a JPEG; other formats lie as they are. */
+/* In a PNG's eXIf chunk. */
+static int png_orientation(const unsigned char *b, size_t n) {
+    for (size_t at = 8; n - at >= 12;) {
+        size_t length = (size_t)word(b + at, true) << 16 | word(b + at + 2, true);
+        if (length > n - at - 12 || !memcmp(b + at + 4, "IEND", 4)) break;
+        if (!memcmp(b + at + 4, "eXIf", 4)) return tiff_orientation(b + at + 8, length);
+        at += 12 + length;
+    }
+    return 1;
+}
+
+/* Of a JPEG or PNG; other formats lie as they are. */
 static int orientation(const unsigned char *b, size_t n) {
+    if (n >= 8 && !memcmp(b, "\x89PNG\r\n\x1a\n", 8)) return png_orientation(b, n);
     if (n < 4 || b[0] != 0xff || b[1] != 0xd8) return 1;
     for (size_t at = 2; n - at >= 4 && b[at] == 0xff && b[at + 1] != 0xda;) {
         size_t length = (size_t)word(b + at + 2, true);

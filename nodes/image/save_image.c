@@ -26,6 +26,20 @@ static bool token(const char *name, size_t n, const struct tm *t, int64_t w, int
     return v >= 0;
 }
 
+/* Drops empty parts and "." from a path, in place: "a//./b/" is "a/b". */
+static void tidy(char *path) {
+    char *to = path;
+    for (char *part = path, *next; part; part = next) {
+        size_t n = strcspn(part, "/");
+        next = part[n] ? part + n + 1 : NULL;
+        if (!n || (n == 1 && *part == '.')) continue;
+        if (to > path) *to++ = '/';
+        memmove(to, part, n);
+        to += n;
+    }
+    *to = 0;
+}
+
 /* The prefix with its tokens filled in and "\" read as "/"; false where it is too long or leads out of the folder. */
 static bool expand(weft_ctx *c, const char *prefix, int64_t w, int64_t h, int64_t batch, char out[PATH_MAX]) {
     time_t now = time(NULL);
@@ -49,7 +63,8 @@ static bool expand(weft_ctx *c, const char *prefix, int64_t w, int64_t h, int64_
         part += *part == '/';
         if (!strncmp(part, "..", 2) && (!part[2] || part[2] == '/')) inside = false;
     }
-    if (!inside) weft_fail(c, WEFT_E_ARGUMENT, "filename_prefix \"%.100s\": a name inside the output folder is wanted", prefix);
+    if (inside) tidy(out);
+    else weft_fail(c, WEFT_E_ARGUMENT, "filename_prefix \"%.100s\": a name inside the output folder is wanted", prefix);
     return inside;
 }
 
@@ -77,7 +92,7 @@ static long next_number(const char *path) {
         char *end;
         if (strncmp(e->d_name, name, n) || e->d_name[n] != '_') continue;
         long v = strtol(e->d_name + n + 1, &end, 10);
-        if (*end == '_' && v > highest) highest = v;
+        if (*end == '_' && v > highest && v < 1000000000) highest = v;
     }
     if (d) closedir(d);
     return highest + 1;
@@ -85,12 +100,15 @@ static long next_number(const char *path) {
 
 /* ---- saving ----------------------------------------------------------------------------------------------------------------------------------- */
 
-static bool save_one(weft_ctx *c, weft_tensor *image, const char *folder, const char *kind, const char *name) {
+/* *number: the last picture's of this batch, 0 for the first; numbers never fall within a batch, even where %batch_num% parts the names. */
+static bool save_one(weft_ctx *c, weft_tensor *image, const char *folder, const char *kind, const char *name, long *number) {
     const weft_run_info *info = weft_run_info_of(c);
     char stem[PATH_MAX - 32], path[PATH_MAX];
     if (snprintf(stem, sizeof stem, "%s/%s", folder, name) >= (int)sizeof stem) return !weft_fail(c, WEFT_E_ARGUMENT, "filename_prefix: too long a name");
     if (!make_folders(c, stem)) return false;
-    snprintf(path, sizeof path, "%s_%05ld_.png", stem, next_number(stem));
+    long next = next_number(stem);
+    *number = next > *number ? next : *number + 1;
+    snprintf(path, sizeof path, "%s_%05ld_.png", stem, *number);
     const char *texts[5] = { NULL };
     int n = 0;
     if (info->prompt_json) { texts[n++] = "prompt"; texts[n++] = info->prompt_json; }
@@ -112,11 +130,12 @@ static void save(weft_ctx *c, weft_tensor *images, const char *prefix, const cha
         return;
     }
     int64_t h = weft_dim(images, 1), w = weft_dim(images, 2), channels = weft_dim(images, 3);
+    long number = 0;
     for (int64_t i = 0; i < weft_dim(images, 0); i++) {
         char name[PATH_MAX];
         weft_scope s = weft_scope_named(c, prefix);
         weft_tensor *one = weft_reshape(c, weft_slice(c, images, 0, i, 1), WEFT_SHAPE(h, w, channels));
-        bool saved = expand(c, prefix, w, h, i, name) && save_one(c, one, folder, kind, name);
+        bool saved = expand(c, prefix, w, h, i, name) && save_one(c, one, folder, kind, name, &number);
         weft_scope_end(c, s, NULL);
         if (!saved) return;
     }
@@ -124,12 +143,14 @@ static void save(weft_ctx *c, weft_tensor *images, const char *prefix, const cha
 
 static void save_image_run(weft_ctx *c, void *self) {
     struct save_image *n = self;
-    save(c, n->images, n->filename_prefix, weft_run_info_of(c)->folders->output, "output");
+    const weft_folders *folders = weft_run_info_of(c)->folders;
+    save(c, n->images, n->filename_prefix, folders ? folders->output : NULL, "output");
 }
 
 static void preview_image_run(weft_ctx *c, void *self) {
     struct save_image *n = self;
-    save(c, n->images, "preview", weft_run_info_of(c)->folders->temp, "temp");
+    const weft_folders *folders = weft_run_info_of(c)->folders;
+    save(c, n->images, "preview", folders ? folders->temp : NULL, "temp");
 }
 
 const weft_node weft_node_SaveImage = {
