@@ -132,6 +132,27 @@ TEST(guidance_on_each_kind_of_prediction) {
         }
 }
 
+static bool count_runs(void *user, const char *what, int64_t done, int64_t total) {
+    *(int *)user += !strcmp(what, "unet") && done == total;
+    return true;
+}
+
+TEST(texts_of_one_length_are_one_batch) {
+    struct bench b;
+    if (!open_bench(&b, WEFT_PREDICTION_EPSILON, 4)) return;
+    for (int tokens = 7; tokens <= 14; tokens += 7) {
+        int runs = 0;
+        weft_cond p = cond(&b, 1, 7), n = cond(&b, 2, tokens);
+        weft_set_progress(b.c, count_runs, &runs);
+        free(guide(&b, 1, &p, 1, &n, 5, NULL));
+        CHECK_EQ(runs, tokens / 7);
+        runs = 0;
+        free(guide(&b, 1, &p, 1, &n, 1, NULL));
+        CHECK_EQ(runs, 1);
+    }
+    close_bench(&b);
+}
+
 static double deviation(const double *v) {
     double mean = 0, sum = 0;
     for (int i = 0; i < H * W * 4; i++) mean += v[i] / (H * W * 4);
@@ -160,31 +181,39 @@ TEST(rescaled_guidance_keeps_the_spread_of_v) {
     close_bench(&b);
 }
 
-/* Of an area 8 × 8 in the corner, strength 2: inside it rises from the picture's edge over 2 pixels at its far sides. */
-static double corner_weight(int x, int y) {
-    if (x >= 8 || y >= 8) return 0;
-    return 2 * (x == 7 ? 0.5 : 1) * (y == 7 ? 0.5 : 1);
+/* Of an area 8 × 8 in a corner, strength 2: it rises over 2 pixels at the two sides that are inside the picture. */
+static double corner_weight(int x, int y, bool far) {
+    if (x < 0 || y < 0 || x >= 8 || y >= 8) return 0;
+    int edge = far ? 0 : 7;
+    return 2 * (x == edge ? 0.5 : 1) * (y == edge ? 0.5 : 1);
+}
+
+static void check_area(struct bench *b, bool far) {
+    int left = far ? W - 8 : 0, top = far ? H - 8 : 0;
+    weft_cond p[2] = { cond(b, 1, 7), area(cond(b, 3, 7), left, top, 8, 8, 2) }, n = cond(b, 2, 7);
+    double *want = predict_all(b, &p[0]), *inside = predict(b, b->x, &p[1], left, top, 8, 8, NULL);
+    double *minus = predict_all(b, &n), *minus_inside = predict(b, b->x, &n, left, top, 8, 8, NULL);
+    REQUIRE(want && inside && minus && minus_inside);
+    for (int i = 0; i < H * W * 4; i++) {
+        int x = i / 4 % W - left, y = i / 4 / W - top, j = (y * 8 + x) * 4 + i % 4;
+        double w = corner_weight(x, y, far), plus = w > 0 ? (want[i] + w * inside[j]) / (1 + w) : want[i];
+        double against = w > 0 ? (minus[i] + w * minus_inside[j]) / (1 + w) : minus[i];
+        want[i] = against + 3 * (plus - against);
+    }
+    check_same(guide(b, 2, p, 1, &n, 3, NULL), want, __LINE__);
+    free(inside);
+    free(minus);
+    free(minus_inside);
 }
 
 TEST(areas_are_weighted_and_both_sides_have_them) {
     struct bench b;
     if (!open_bench(&b, WEFT_PREDICTION_EPSILON, 4)) return;
-    weft_cond p[2] = { cond(&b, 1, 7), area(cond(&b, 3, 7), 0, 0, 8, 8, 2) }, n = cond(&b, 2, 7);
-    double *want = predict_all(&b, &p[0]), *inside = predict(&b, b.x, &p[1], 0, 0, 8, 8, NULL);
-    double *minus = predict_all(&b, &n), *minus_inside = predict(&b, b.x, &n, 0, 0, 8, 8, NULL);
-    REQUIRE(want && inside && minus && minus_inside);
-    for (int i = 0; i < H * W * 4; i++) {
-        int x = i / 4 % W, y = i / 4 / W, j = (y * 8 + x) * 4 + i % 4;
-        double w = corner_weight(x, y), plus = w > 0 ? (want[i] + w * inside[j]) / (1 + w) : want[i];
-        double against = w > 0 ? (minus[i] + w * minus_inside[j]) / (1 + w) : minus[i];
-        want[i] = against + 3 * (plus - against);
-    }
-    check_same(guide(&b, 2, p, 1, &n, 3, NULL), want, __LINE__);
-    free(inside);
-    free(minus);
-    free(minus_inside);
+    check_area(&b, false);
+    check_area(&b, true);
+    weft_cond n = cond(&b, 2, 7);
     /* what reaches over the edge is cut; what lies outside is an error */
-    weft_cond far = area(p[0], 4, 0, 100, 100, 1), off = area(p[0], W, 0, 8, 8, 1);
+    weft_cond far = area(n, 4, 0, 100, 100, 1), off = area(n, W, 0, 8, 8, 1);
     free(guide(&b, 1, &far, 1, &n, 1, NULL));
     CHECK(weft_ok(b.c));
     CHECK(!guide(&b, 1, &off, 1, &n, 1, NULL));

@@ -116,14 +116,19 @@ static void check_same(const double *got, const double *want, int64_t n, double 
     if (!got || !want || !(off <= tolerance * rms)) TEST_FAIL("line %d: off by %g of an rms of %g", line, off, rms);
 }
 
-/* The normal schedule in three steps: timesteps 999, 499.5, 0. √ of neighbours' product is σ between two timesteps. */
-static void three_levels(double *sigma, float *t) {
-    double a = 1, levels[1000];
+static void all_levels(double *levels) {
+    double a = 1;
     for (int i = 0; i < 1000; i++) {
         double root = sqrt(0.00085) + i / 999.0 * (sqrt(0.012) - sqrt(0.00085));
         a *= 1 - root * root;
         levels[i] = sqrt((1 - a) / a);
     }
+}
+
+/* The normal schedule in three steps: timesteps 999, 499.5, 0. √ of neighbours' product is σ between two timesteps. */
+static void three_levels(double *sigma, float *t) {
+    double levels[1000];
+    all_levels(levels);
     sigma[0] = levels[999];
     sigma[1] = sqrt(levels[499] * levels[500]);
     sigma[2] = levels[0];
@@ -171,6 +176,35 @@ TEST(ksampler_is_the_loop_by_hand) {
         free(low);
         free(high);
     }
+    weft_object_unref(&latent->object);
+    close_bench(&b);
+}
+
+static weft_tensor *noise_at(weft_ctx *c, uint64_t seed) {
+    weft_rng *rng = weft_rng_new(c, WEFT_RNG_CPU, seed);
+    weft_tensor *x = weft_to_nhwc(c, weft_randn(c, rng, WEFT_F32, WEFT_SHAPE(1, 4, 8, 8)));
+    weft_rng_free(rng);
+    return x;
+}
+
+TEST(fresh_noise_is_of_the_next_seed) {
+    struct bench b;
+    double levels[1000];
+    if (!open_bench(&b, 2)) return;
+    all_levels(levels);
+    weft_ctx *c = b.c;
+    weft_tensor *text = b.positive->items[0].context;
+    double top = levels[999], half = levels[499];
+    weft_latent *latent = empty_latent(c, 1, 8, 8);
+    double *got = ksample(&b, latent, (struct settings){ 2, 1, 1, "lcm", "simple" });
+    weft_tensor *x = weft_affine(c, noise_at(c, 42), sqrt(1 + top * top), 0);
+    x = weft_axpby(c, 1, x, -top, epsilon(&b, x, top, 999, text));
+    x = weft_axpby(c, 1, x, half, noise_at(c, 43));
+    x = weft_axpby(c, 1, x, -half, epsilon(&b, x, half, 499, text));
+    double *want = values_of(c, weft_affine(c, x, 1 / 0.18215, 0));
+    check_same(got, want, 256, SAME, __LINE__);
+    free(got);
+    free(want);
     weft_object_unref(&latent->object);
     close_bench(&b);
 }
@@ -300,6 +334,33 @@ TEST(progress_and_cancelling) {
     CHECK_STR(weft_status_name(weft_error(b.c)), weft_status_name(WEFT_E_CANCELLED));
     CHECK_EQ(calls, 3);     /* 0, 1, 2 of 4: two evaluations of heun are one step */
     weft_clear(b.c);
+    weft_object_unref(&latent->object);
+    close_bench(&b);
+}
+
+TEST(short_memory_is_an_error_and_leaks_nothing) {
+    struct bench b;
+    if (!open_bench(&b, 1)) return;
+    weft_latent *latent = empty_latent(b.c, 1, 8, 8);
+    struct settings s = { 2, 4, 1, "dpm_2_ancestral", "karras" };
+    free(ksample(&b, latent, s));       /* packs the weights */
+    REQUIRE(weft_ok(b.c));
+    weft_memory_trim(b.c);
+    size_t live = weft_memory_live(b.c);
+    int failed = 0;
+    for (size_t more = 0; more < 60000; more += 3001) {
+        weft_set_memory_limit(b.c, live + more);
+        double *v = ksample(&b, latent, s);
+        if (!v) {
+            failed++;
+            CHECK_STR(weft_status_name(weft_error(b.c)), weft_status_name(WEFT_E_MEMORY));
+            weft_clear(b.c);
+        }
+        free(v);
+        weft_memory_trim(b.c);
+    }
+    CHECK(failed > 5);
+    weft_set_memory_limit(b.c, 0);
     weft_object_unref(&latent->object);
     close_bench(&b);
 }
