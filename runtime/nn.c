@@ -1,6 +1,6 @@
 /* Layers: the parameters "weight" and "bias" below a place, applied. Weights keep the type of the file; bias, gamma
- * and beta are converted to the type of x. New weights are drawn as PyTorch's layers draw them: uniform ±1/√fan_in,
- * norms 1 and 0.
+ * and beta are converted to the type of x. Each opens a scope of its place, so that a message names the layer.
+ * New weights are drawn as PyTorch's layers draw them: uniform ±1/√fan_in, norms 1 and 0.
  */
 #include "runtime/params_internal.h"
 
@@ -16,10 +16,11 @@ static weft_tensor *constant(
 weft_tensor *weft_nn_linear_act(
     weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias, weft_activation act, weft_tensor *residual) {
     if (!x) return NULL;
+    weft_scope s = weft_scope_begin(c, p);
     int64_t in = weft_dim(x, -1);
     weft_tensor *w = weft_param(c, p, "weight", fan_in(in), WEFT_SHAPE(out, in));
     weft_tensor *b = bias ? param_vector(c, p, "bias", fan_in(in), out, weft_type(x)) : NULL;
-    return weft_ok(c) ? weft_linear(c, x, w, b, act, residual) : NULL;
+    return weft_scope_end(c, s, weft_ok(c) ? weft_linear(c, x, w, b, act, residual) : NULL);
 }
 
 weft_tensor *weft_nn_linear(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias) {
@@ -29,10 +30,11 @@ weft_tensor *weft_nn_linear(weft_ctx *c, weft_params p, weft_tensor *x, int64_t 
 weft_tensor *weft_nn_conv2d_add(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int k, weft_conv how,
     weft_tensor *row, weft_tensor *residual) {
     if (!x) return NULL;
+    weft_scope s = weft_scope_begin(c, p);
     int64_t in = weft_dim(x, -1);
     weft_tensor *w = weft_param(c, p, "weight", fan_in(in * k * k), WEFT_SHAPE(out, in, k, k));
     weft_tensor *b = param_vector(c, p, "bias", fan_in(in * k * k), out, weft_type(x));
-    return weft_ok(c) ? weft_conv2d(c, x, w, b, how, row, residual) : NULL;
+    return weft_scope_end(c, s, weft_ok(c) ? weft_conv2d(c, x, w, b, how, row, residual) : NULL);
 }
 
 weft_tensor *weft_nn_conv2d(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int k, weft_conv how) {
@@ -42,22 +44,25 @@ weft_tensor *weft_nn_conv2d(weft_ctx *c, weft_params p, weft_tensor *x, int64_t 
 weft_tensor *weft_nn_group_norm(
     weft_ctx *c, weft_params p, weft_tensor *x, int groups, double eps, weft_activation act) {
     if (!x) return NULL;
+    weft_scope s = weft_scope_begin(c, p);
     weft_tensor *gamma = constant(c, p, "weight", WEFT_INIT_ONES, weft_dim(x, -1), weft_type(x));
     weft_tensor *beta = constant(c, p, "bias", WEFT_INIT_ZEROS, weft_dim(x, -1), weft_type(x));
-    return weft_ok(c) ? weft_group_norm(c, x, groups, eps, gamma, beta, act) : NULL;
+    return weft_scope_end(c, s, weft_ok(c) ? weft_group_norm(c, x, groups, eps, gamma, beta, act) : NULL);
 }
 
 weft_tensor *weft_nn_layer_norm(weft_ctx *c, weft_params p, weft_tensor *x, double eps) {
     if (!x) return NULL;
+    weft_scope s = weft_scope_begin(c, p);
     weft_tensor *gamma = constant(c, p, "weight", WEFT_INIT_ONES, weft_dim(x, -1), weft_type(x));
     weft_tensor *beta = constant(c, p, "bias", WEFT_INIT_ZEROS, weft_dim(x, -1), weft_type(x));
-    return weft_ok(c) ? weft_layer_norm(c, x, eps, gamma, beta) : NULL;
+    return weft_scope_end(c, s, weft_ok(c) ? weft_layer_norm(c, x, eps, gamma, beta) : NULL);
 }
 
 weft_tensor *weft_nn_embedding(
     weft_ctx *c, weft_params p, weft_tensor *ids, int64_t rows, int64_t width, weft_dtype type) {
     if (!ids) return NULL;
+    weft_scope s = weft_scope_begin(c, p);
     weft_tensor *table = weft_param(
         c, p, "weight", (weft_init){ .kind = WEFT_INIT_NORMAL, .std = EMBEDDING_STD }, WEFT_SHAPE(rows, width));
-    return weft_ok(c) ? weft_embedding(c, ids, table, type) : NULL;
+    return weft_scope_end(c, s, weft_ok(c) ? weft_embedding(c, ids, table, type) : NULL);
 }
