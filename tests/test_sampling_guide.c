@@ -160,6 +160,26 @@ static double deviation(const double *v) {
     return sqrt(sum);
 }
 
+TEST(a_models_own_betas_make_its_levels) {
+    struct bench b;
+    weft_sigma_table t;
+    double betas[1000];
+    if (!open_bench(&b, WEFT_PREDICTION_EPSILON, 4)) return;
+    for (int i = 0; i < 1000; i++) betas[i] = 0.01;
+    weft_model fields = *b.model;
+    fields.scheduler.trained_betas = betas;
+    weft_model *own = weft_model_new(b.c, &fields);
+    betas[1] = 0.5;         /* the model has a copy */
+    REQUIRE(own && weft_model_sigmas(b.c, own, &t));
+    for (int i = 0; i < 1000; i += 111) {
+        double kept = pow(0.99, i + 1), want = sqrt((1 - kept) / kept);
+        CHECK_NEAR(t.sigmas[i], want, 1e-6 * want);     /* f32 */
+    }
+    weft_sigma_table_free(&t);
+    weft_object_unref(&own->object);
+    close_bench(&b);
+}
+
 TEST(rescaled_guidance_keeps_the_spread_of_v) {
     struct bench b;
     if (!open_bench(&b, WEFT_PREDICTION_V, 4)) return;

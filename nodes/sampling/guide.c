@@ -7,9 +7,7 @@
 /* ---- preparing ------------------------------------------------------------------------------------------ */
 
 bool weft_model_sigmas(weft_ctx *c, const weft_model *m, weft_sigma_table *out) {
-    weft_scheduler_config config = m->scheduler;
-    config.trained_betas = NULL;        /* a model's settings own nothing: what was there may be gone */
-    return weft_sigma_table_make(c, &config, m->zero_snr || config.rescale_betas_zero_snr, out);
+    return weft_sigma_table_make(c, &m->scheduler, m->zero_snr, out);
 }
 
 /* What an inpainting model sees behind the latent, where the conditioning says nothing: the mask and the source, or
