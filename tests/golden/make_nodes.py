@@ -2,13 +2,19 @@
 
 "ImageScale.METHOD.CROP" and so on: inputs are "image" (2, 5, 7, 3), "latent" (2, 6, 5, 4), "mask" (2, 9, 11). Pictures and latents are
 stored NHWC. What is compared with is PyTorch's interpolate, Pillow's resize, maxima over unfolded neighbourhoods, and for bislerp the formula in
-float64 at the places where bilinear interpolation of 0 … n−1 looks.
+float64 at the places where bilinear interpolation of 0 … n−1 looks. The autoencoder is the tiny "sd" of make_vae.py, with its weights, in float64.
 """
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import save_file
+
+import golden_weights
+import make_vae
 
 torch.set_num_threads(1)
 rng = torch.Generator().manual_seed(11)
@@ -91,4 +97,40 @@ for name, kernel in {"tapered": cross, "square": torch.ones(3, 3)}.items():
             around = F.unfold(F.pad(y[:, None], (1, 1, 1, 1), value=-9), 3).reshape(2, 9, 9, 11)
             y = around[:, kernel.flatten() > 0].amax(1)
         out[f"GrowMask.{name}.{expand}"] = y if expand > 0 else -y
+model = golden_weights.fill(AutoencoderKL(**make_vae.CONFIGS["sd"]).double().eval())
+
+
+def tiled(z, th, tw, overlap):
+    """One division of a latent (1, 4, h, w) into tiles, decoded and laid together with fading edges."""
+    h, w = z.shape[2:]
+    if h <= th and w <= tw:
+        return model.decode(z).sample
+    total, weight = torch.zeros(1, 3, 8 * h, 8 * w).double(), torch.zeros(1, 1, 8 * h, 8 * w).double()
+    for y in range(0, h - overlap, th - overlap) if h > th else [0]:
+        for x in range(0, w - overlap, tw - overlap) if w > tw else [0]:
+            p = model.decode(z[:, :, y:y + th, x:x + tw]).sample
+            m = torch.ones(p.shape[2:]).double()
+            for t in range(8 * overlap):
+                for side, size in enumerate(m.shape):
+                    if 8 * overlap < size:
+                        m.select(side, t).mul_((t + 1) / (8 * overlap))
+                        m.select(side, size - 1 - t).mul_((t + 1) / (8 * overlap))
+            total[:, :, 8 * y:8 * y + p.shape[2], 8 * x:8 * x + p.shape[3]] += p * m
+            weight[:, :, 8 * y:8 * y + p.shape[2], 8 * x:8 * x + p.shape[3]] += m
+    return total / weight
+
+
+with torch.no_grad():
+    z = make_vae.given("nodes.tiled", 6, 1, 4, 11, 9)
+    mean = (tiled(z, 16, 4, 2) + tiled(z, 4, 16, 2) + tiled(z, 8, 8, 2)) / 3
+    out["VAEDecodeTiled"] = nhwc((mean / 2 + 0.5).clamp(0, 1))
+    picture, hole = torch.rand(2, 3, 19, 28, generator=rng), (torch.rand(1, 1, 10, 14, generator=rng) > 0.9).float()
+    out["VAEEncodeForInpaint.pixels"], out["VAEEncodeForInpaint.mask"] = nhwc(picture), hole[0]
+    hole = F.interpolate(hole, size=(19, 28), mode="bilinear")[:, :, 1:17, 2:26].round()
+    x = (picture[:, :, 1:17, 2:26] - 0.5) * (1 - hole) + 0.5
+    out["VAEEncodeForInpaint.samples"] = nhwc(model.encode(2 * x.double() - 1).latent_dist.mean)
+    for grow in [0, 5, 6]:
+        y = hole if not grow else F.conv2d(hole, torch.ones(1, 1, grow, grow), padding=math.ceil((grow - 1) / 2)).clamp(0, 1)
+        out[f"VAEEncodeForInpaint.noise_mask.{grow}"] = y[0, :, :16, :24].round()
+
 save_file({k: v.float().contiguous().clone() for k, v in out.items()}, "nodes.safetensors")
