@@ -17,7 +17,8 @@ struct in { const char *name; weft_value value; };
 #define IN_BOOL(n, v) (struct in){ n, { .kind = WEFT_PORT_BOOL, .type = "BOOLEAN", .b = (v) } }
 #define IN_TEXT(n, v) (struct in){ n, { .kind = WEFT_PORT_STRING, .type = "STRING", .s = (char *)(v) } }
 #define IN_TENSOR(n, v) (struct in){ n, { .kind = WEFT_PORT_TENSOR, .type = "TENSOR", .tensor = (v) } }
-#define IN_OBJECT(n, v) (struct in){ n, { .kind = WEFT_PORT_OBJECT, .type = (v)->object.class->type, .object = &(v)->object } }
+#define IN_OBJECT(n, v) (struct in){ n, { .kind = WEFT_PORT_OBJECT, .type = (v)->object.class->type, \
+                                          .object = &(v)->object } }
 
 static inline struct bed bed_new(const char *device) {
     struct bed b = { .c = weft_ctx_new(&(weft_options){ .threads = 1, .device = device }) };
@@ -34,14 +35,16 @@ static inline void bed_free(struct bed *b) {
     weft_ctx_free(b->c);
 }
 
-static inline weft_status call_node(struct bed *b, const char *class_name, weft_value *out, const struct in *in, int n) {
+static inline weft_status call_node(struct bed *b, const char *class_name, weft_value *out, const struct in *in,
+                                    int n) {
     const char *names[16];
     weft_value values[16];
     for (int i = 0; i < n; i++) names[i] = in[i].name, values[i] = in[i].value;
     return weft_node_call(b->c, b->r, b->folders.models ? &b->folders : NULL, class_name, names, values, n, out);
 }
 #define CALL(b, class_name, out, ...) \
-    call_node(b, class_name, out, (struct in[]){ __VA_ARGS__ }, (int)(sizeof((struct in[]){ __VA_ARGS__ }) / sizeof(struct in)))
+    call_node(b, class_name, out, (struct in[]){ __VA_ARGS__ }, \
+              (int)(sizeof((struct in[]){ __VA_ARGS__ }) / sizeof(struct in)))
 
 /* The call fails, and its message has `part`. */
 #define CALL_FAILS(b, part, class_name, ...) do { \
@@ -55,7 +58,8 @@ static inline weft_status call_node(struct bed *b, const char *class_name, weft_
 #define TENSOR(b, values, ...) weft_tensor_from((b)->c, WEFT_F32, WEFT_SHAPE(__VA_ARGS__), values)
 
 /* t has this shape and, in order, these values; |difference| ≤ tolerance. */
-static inline void check_tensor(struct bed *b, const char *what, weft_tensor *t, int rank, const int64_t *shape, const float *want, double tolerance) {
+static inline void check_tensor(struct bed *b, const char *what, weft_tensor *t, int rank, const int64_t *shape,
+                                const float *want, double tolerance) {
     int64_t n = 1;
     char text[96];
     bool same = t && weft_rank(t) == rank;
@@ -65,7 +69,8 @@ static inline void check_tensor(struct bed *b, const char *what, weft_tensor *t,
         return;
     }
     float *got = malloc(sizeof *got * (size_t)(n + 1));
-    if (weft_type(t) != WEFT_F32 || weft_read(b->c, t, got, sizeof *got * (size_t)n)) TEST_FAIL("%s: cannot be read", what);
+    if (weft_type(t) != WEFT_F32 || weft_read(b->c, t, got, sizeof *got * (size_t)n))
+        TEST_FAIL("%s: cannot be read", what);
     else
         for (int64_t i = 0; i < n; i++)
             if (!(fabs((double)got[i] - want[i]) <= tolerance)) {

@@ -1,5 +1,5 @@
-/* Picture files: reading what Pillow writes (tests/golden/make_pictures.py), saving and loading again with the graph inside, names and folders,
- * and what broken and hostile files do. */
+/* Picture files: reading what Pillow writes (tests/golden/make_pictures.py), saving and loading again with the graph
+ * inside, names and folders, and what broken and hostile files do. */
 #include <dirent.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -11,7 +11,7 @@
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/pictures.safetensors"
 
-/* ---- a folder of its own ----------------------------------------------------------------------------------------------- */
+/* ---- a folder of its own ----------------------------------------------------------------------------------------- */
 
 static char root[64], inputs[80], outputs[80];
 static const char *const no_models[] = { NULL };
@@ -57,7 +57,7 @@ static bool is_there(const char *name) {
     return !access(path, R_OK);
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 /* Compares u8 pixels; `allowed`: how far one may be off. */
 static void check_pixels(struct bed *b, const char *name, weft_tensor *got, const weft_st_entry *want, int allowed) {
@@ -138,7 +138,7 @@ TEST(load_image_and_its_mask) {
     bed_and_folder_free(&b);
 }
 
-/* ---- saving ---------------------------------------------------------------------------------------------------------- */
+/* ---- saving ------------------------------------------------------------------------------------------------------ */
 
 /* All 256 values, saved through the node and loaded: the same to the bit. */
 TEST(saves_what_it_loads) {
@@ -146,31 +146,40 @@ TEST(saves_what_it_loads) {
     float v[256 * 3];
     for (int i = 0; i < 256 * 3; i++) v[i] = (float)(i % 256) / 255;
     weft_value out[2] = { 0 };
-    CHECK_EQ(CALL(&b, "SaveImage", out, IN_TENSOR("images", TENSOR(&b, v, 1, 16, 16, 3)), IN_TEXT("filename_prefix", "r")), WEFT_OK);
+    CHECK_EQ(CALL(&b, "SaveImage", out, IN_TENSOR("images", TENSOR(&b, v, 1, 16, 16, 3)),
+                  IN_TEXT("filename_prefix", "r")), WEFT_OK);
     CHECK(is_there("r_00001_.png"));
     CHECK_EQ(CALL(&b, "LoadImage", out, IN_TEXT("image", "r_00001_.png [output]")), WEFT_OK);
     CHECK_TENSOR(&b, out[0].tensor, v, 0, 1, 16, 16, 3);
     for (int i = 0; i < 2; i++) weft_value_clear(&out[i]);
-    static const float odd[] = { -1, NAN, 2, 0.999f, 254.99f / 255, INFINITY };         /* cut to whole numbers, never round the corner */
+    /* cut to whole numbers, never round the corner */
+    static const float odd[] = { -1, NAN, 2, 0.999f, 254.99f / 255, INFINITY };
     static const float cut[] = { 0, 0, 1, 254 / 255.f, 254 / 255.f, 1 };
-    CHECK_EQ(CALL(&b, "SaveImage", out, IN_TENSOR("images", TENSOR(&b, odd, 1, 1, 2, 3)), IN_TEXT("filename_prefix", "r")), WEFT_OK);
+    CHECK_EQ(CALL(&b, "SaveImage", out, IN_TENSOR("images", TENSOR(&b, odd, 1, 1, 2, 3)),
+                  IN_TEXT("filename_prefix", "r")), WEFT_OK);
     CHECK_EQ(CALL(&b, "LoadImage", out, IN_TEXT("image", "r_00002_.png [output]")), WEFT_OK);
     CHECK_TENSOR(&b, out[0].tensor, cut, 0, 1, 1, 2, 3);
     for (int i = 0; i < 2; i++) weft_value_clear(&out[i]);
-    CALL_FAILS(&b, "images: pictures (N, H, W, 3) are saved", "SaveImage", IN_TENSOR("images", weft_scalar(b.c, WEFT_F32, 0)), IN_TEXT("filename_prefix", "r"));
+    CALL_FAILS(&b, "images: pictures (N, H, W, 3) are saved", "SaveImage",
+               IN_TENSOR("images", weft_scalar(b.c, WEFT_F32, 0)), IN_TEXT("filename_prefix", "r"));
     b.folders.models = NULL;
-    CALL_FAILS(&b, "no output folder", "SaveImage", IN_TENSOR("images", TENSOR(&b, v, 1, 16, 16, 3)), IN_TEXT("filename_prefix", "r"));
+    CALL_FAILS(&b, "no output folder", "SaveImage", IN_TENSOR("images", TENSOR(&b, v, 1, 16, 16, 3)),
+               IN_TEXT("filename_prefix", "r"));
     bed_and_folder_free(&b);
 }
 
-/* A run leaves its graph in the picture; the picture is then a graph file. Text that is not ASCII goes another way in PNG. */
+/* A run leaves its graph in the picture; the picture is then a graph file. Text that is not ASCII goes another way in
+ * PNG. */
 TEST(carries_its_graph) {
     static const char *const texts[] = { "plain", "gr\xc3\xbc\xc3\x9f dich \xe2\x9c\xa8" };
     for (int i = 0; i < 2; i++) {
         struct bed b = bed_in_folder();
         char json[600], path[200];
-        snprintf(json, sizeof json, "{\"1\":{\"class_type\":\"EmptyImage\",\"inputs\":{\"width\":8,\"height\":8,\"batch_size\":2,\"color\":77}},"
-                 "\"2\":{\"class_type\":\"SaveImage\",\"inputs\":{\"images\":[\"1\",0],\"filename_prefix\":\"%s\"}}}", texts[i]);
+        snprintf(json, sizeof json,
+                 "{\"1\":{\"class_type\":\"EmptyImage\","
+                 "\"inputs\":{\"width\":8,\"height\":8,\"batch_size\":2,\"color\":77}},"
+                 "\"2\":{\"class_type\":\"SaveImage\",\"inputs\":{\"images\":[\"1\",0],\"filename_prefix\":\"%s\"}}}",
+                     texts[i]);
         weft_runner *runner = weft_runner_new(b.c, b.r, &(weft_runner_options){ .folders = b.folders });
         weft_graph *g = weft_graph_parse(b.c, b.r, "g.json", json, strlen(json));
         REQUIRE(runner && g);
@@ -195,7 +204,8 @@ TEST(names_of_files) {
     static const struct { const char *prefix, *first, *second; } cases[] = {
         { "a", "a_00001_.png", "a_00002_.png" }, { "a", "a_00003_.png", "a_00004_.png" },
         { "sub/b", "sub/b_00001_.png", "sub/b_00002_.png" }, { "x\\y\\c", "x/y/c_00001_.png", "x/y/c_00002_.png" },
-        { "sub//./d/", "sub/d_00001_.png", "sub/d_00002_.png" }, { "%width%x%height%", "6x4_00001_.png", "6x4_00002_.png" },
+        { "sub//./d/", "sub/d_00001_.png", "sub/d_00002_.png" },
+            { "%width%x%height%", "6x4_00001_.png", "6x4_00002_.png" },
         { "n%batch_num%", "n0_00001_.png", "n1_00002_.png" }, { "n%batch_num%", "n0_00002_.png", "n1_00003_.png" },
         { "100%", "100%_00001_.png", "100%_00002_.png" }, { "%what%", "%what%_00001_.png", "%what%_00002_.png" },
         { "..a", "..a_00001_.png", "..a_00002_.png" }, { "big", "big_00042_.png", "big_00043_.png" },
@@ -206,19 +216,23 @@ TEST(names_of_files) {
     snprintf(path, sizeof path, "%s/big_99999999999999999999_.png", outputs);
     fclose(fopen(path, "wb"));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        CHECK_EQ(CALL(&b, "SaveImage", NULL, IN_TENSOR("images", two), IN_TEXT("filename_prefix", cases[i].prefix)), WEFT_OK);
-        if (!is_there(cases[i].first) || !is_there(cases[i].second)) TEST_FAIL("%s: no %s or no %s", cases[i].prefix, cases[i].first, cases[i].second);
+        CHECK_EQ(CALL(&b, "SaveImage", NULL, IN_TENSOR("images", two), IN_TEXT("filename_prefix", cases[i].prefix)),
+                 WEFT_OK);
+        if (!is_there(cases[i].first) || !is_there(cases[i].second))
+            TEST_FAIL("%s: no %s or no %s", cases[i].prefix, cases[i].first, cases[i].second);
     }
     char year[40];
     time_t now = time(NULL);
     struct tm t;
     localtime_r(&now, &t);
     strftime(year, sizeof year, "y%Y%m_00001_.png", &t);
-    CHECK_EQ(CALL(&b, "SaveImage", NULL, IN_TENSOR("images", two), IN_TEXT("filename_prefix", "y%year%%month%")), WEFT_OK);
+    CHECK_EQ(CALL(&b, "SaveImage", NULL, IN_TENSOR("images", two), IN_TEXT("filename_prefix", "y%year%%month%")),
+             WEFT_OK);
     CHECK(is_there(year));
     static const char *const outside[] = { "../a", "/a", "a/../../b", "\\a", "a\\..\\b", ".." };
     for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
-        CALL_FAILS(&b, "a name inside the output folder", "SaveImage", IN_TENSOR("images", two), IN_TEXT("filename_prefix", outside[i]));
+        CALL_FAILS(&b, "a name inside the output folder", "SaveImage", IN_TENSOR("images", two),
+                   IN_TEXT("filename_prefix", outside[i]));
     char *long_name = calloc(1, 9000);
     memset(long_name, 'a', 8999);
     CALL_FAILS(&b, "filename_prefix", "SaveImage", IN_TENSOR("images", two), IN_TEXT("filename_prefix", long_name));
@@ -231,8 +245,10 @@ TEST(a_folder_that_cannot_be_written) {
     weft_tensor *one = weft_full(b.c, WEFT_F32, WEFT_SHAPE(1, 4, 4, 3), 0.5);
     put("file", "x", 1);
     b.folders.output = inputs;
-    CALL_FAILS(&b, "file", "SaveImage", IN_TENSOR("images", one), IN_TEXT("filename_prefix", "file/a"));       /* a file where a folder is needed */
-    if (geteuid()) {                                                                                        /* root may write anywhere */
+    /* a file where a folder is needed */
+    CALL_FAILS(&b, "file", "SaveImage", IN_TENSOR("images", one), IN_TEXT("filename_prefix", "file/a"));
+    /* root may write anywhere */
+    if (geteuid()) {
         chmod(inputs, 0500);
         CALL_FAILS(&b, "in/a", "SaveImage", IN_TENSOR("images", one), IN_TEXT("filename_prefix", "a"));
         chmod(inputs, 0700);
@@ -240,7 +256,7 @@ TEST(a_folder_that_cannot_be_written) {
     bed_and_folder_free(&b);
 }
 
-/* ---- broken files ---------------------------------------------------------------------------------------------------- */
+/* ---- broken files ------------------------------------------------------------------------------------------------ */
 
 static void put_word(unsigned char *p, uint32_t v) {
     for (int i = 0; i < 4; i++) p[i] = (unsigned char)(v >> (24 - 8 * i));
@@ -269,7 +285,8 @@ TEST(absurd_sizes) {
     weft_safetensors *f = weft_st_open(b.c, GOLDEN);
     REQUIRE(f);
     const weft_st_entry *e = weft_st_find(f, "png.rgb.file");
-    static const uint32_t sizes[][2] = { { 100000, 1 }, { 1, 100000 }, { 16384, 16384 }, { 0, 1 }, { 1, 0 }, { 0x7fffffff, 0x7fffffff }, { 0xffffffff, 0xffffffff },
+    static const uint32_t sizes[][2] = { { 100000, 1 }, { 1, 100000 }, { 16384, 16384 }, { 0, 1 }, { 1, 0 },
+                                         { 0x7fffffff, 0x7fffffff }, { 0xffffffff, 0xffffffff },
                                          { 16000, 4000 } };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) check_size(&b, e, sizes[i][0], sizes[i][1]);
     char path[200];
@@ -303,6 +320,33 @@ static void repair_checksums(unsigned char *p, size_t n) {
     }
 }
 
+/* Each Huffman table of a JPEG, those between its scans too, made to count 16·255 codes. */
+TEST(huffman_tables_without_bounds) {
+    struct bed b = bed_in_folder();
+    weft_safetensors *f = weft_st_open(b.c, GOLDEN);
+    REQUIRE(f);
+    const weft_st_entry *e = weft_st_find(f, "jpeg.progressive.file");
+    const unsigned char *p = e->data;
+    int tables = 0;
+    for (size_t i = 0; i + 24 < e->bytes; i++) {
+        if (p[i] != 0xff || p[i + 1] != 0xc4) continue;
+        unsigned char *copy = malloc(e->bytes);
+        char path[200];
+        memcpy(copy, p, e->bytes);
+        memset(copy + i + 5, 255, 16);
+        put("table.jpg", copy, e->bytes);
+        snprintf(path, sizeof path, "%s/table.jpg", inputs);
+        CHECK(!weft_picture_load(b.c, path));
+        CHECK_HAS(weft_message(b.c), "Huffman");
+        weft_clear(b.c);
+        free(copy);
+        tables++;
+    }
+    CHECK(tables > 2);
+    weft_st_close(f);
+    bed_and_folder_free(&b);
+}
+
 /* Every seed cut at every length, then bytes changed at random for three seconds of computing. */
 TEST(broken_pictures) {
     struct bed b = bed_in_folder();
@@ -322,7 +366,8 @@ TEST(broken_pictures) {
         for (int k = 0; k < 1 + (int)(state >> 33 & 7); k++) {
             state ^= state << 13, state ^= state >> 7, state ^= state << 17;
             size_t place = state >> 16 & 1 ? (state >> 20) % e->bytes : (state >> 20) % (e->bytes < 64 ? e->bytes : 64);
-            copy[place] = state & 1 ? (unsigned char)(state >> 50) : (unsigned char)(copy[place] ^ 1u << (state >> 58 & 7));
+            copy[place] = state & 1 ? (unsigned char)(state >> 50)
+                : (unsigned char)(copy[place] ^ 1u << (state >> 58 & 7));
         }
         if (e->bytes > 8 && copy[0] == 0x89 && state >> 40 & 1) repair_checksums(copy, e->bytes);
         load_changed(&b, copy, e->bytes);

@@ -1,10 +1,12 @@
-/* Nodes on pictures and masks, each alone: against PyTorch and Pillow (tests/golden/make_nodes.py) and against values worked out by hand. */
+/* Nodes on pictures and masks, each alone: against PyTorch and Pillow (tests/golden/make_nodes.py) and against values
+ * worked out by hand. */
 #include "runtime/safetensors.h"
 #include "tests/node_bed.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/nodes.safetensors"
 
-/* Scaling positions are computed in f32 by PyTorch and here, in another order; values up to 1, weights of bicubic up to 1.4. */
+/* Scaling positions are computed in f32 by PyTorch and here, in another order; values up to 1, weights of bicubic up to
+ * 1.4. */
 #define SCALED 1e-5
 /* One rounding of products and quotients near 1. */
 #define ROUNDED 2e-7
@@ -15,7 +17,8 @@ static weft_tensor *golden(struct bed *b, weft_safetensors *f, const char *name)
     return e ? weft_st_tensor(b->c, f, e) : NULL;
 }
 
-static void check_golden(struct bed *b, weft_safetensors *f, const char *name, const weft_value *got, double tolerance) {
+static void check_golden(struct bed *b, weft_safetensors *f, const char *name, const weft_value *got,
+                         double tolerance) {
     weft_tensor *want = golden(b, f, name);
     if (want) check_tensor(b, name, got->tensor, weft_rank(want), weft_shape(want), weft_data(want), tolerance);
 }
@@ -34,13 +37,15 @@ static void scales(const char *device) {
             int h = i < 2 ? 9 : 3, w = i < 2 ? 4 : 11;
             const char *crop = i % 2 ? "center" : "disabled";
             snprintf(name, sizeof name, "ImageScale.%s.%dx%d.%s", methods[m], h, w, crop);
-            CHECK_EQ(CALL(&b, "ImageScale", &out, IN_TENSOR("image", image), IN_TEXT("upscale_method", methods[m]), IN_INT("width", w), IN_INT("height", h),
+            CHECK_EQ(CALL(&b, "ImageScale", &out, IN_TENSOR("image", image), IN_TEXT("upscale_method", methods[m]),
+                          IN_INT("width", w), IN_INT("height", h),
                           IN_TEXT("crop", crop)), WEFT_OK);
             check_golden(&b, f, name, &out, SCALED);
             weft_value_clear(&out);
         }
         snprintf(name, sizeof name, "ImageScaleBy.%s", methods[m]);
-        CHECK_EQ(CALL(&b, "ImageScaleBy", &out, IN_TENSOR("image", image), IN_TEXT("upscale_method", methods[m]), IN_FLOAT("scale_by", 1.7)), WEFT_OK);
+        CHECK_EQ(CALL(&b, "ImageScaleBy", &out, IN_TENSOR("image", image), IN_TEXT("upscale_method", methods[m]),
+                      IN_FLOAT("scale_by", 1.7)), WEFT_OK);
         check_golden(&b, f, name, &out, SCALED);
         weft_value_clear(&out);
     }
@@ -53,17 +58,20 @@ TEST(scale_by_reference) { scales("reference"); }
 TEST(scale_keeps_the_ratio) {
     struct bed b = bed_new("cpu");
     weft_tensor *image = weft_full(b.c, WEFT_F32, WEFT_SHAPE(1, 5, 7, 3), 0.5);
-    static const int sides[][4] = { { 0, 0, 5, 7 }, { 0, 10, 10, 14 }, { 3, 0, 2, 3 }, { 1, 0, 1, 1 } };      /* width, height → height, width */
+    /* width, height → height, width */
+    static const int sides[][4] = { { 0, 0, 5, 7 }, { 0, 10, 10, 14 }, { 3, 0, 2, 3 }, { 1, 0, 1, 1 } };
     for (int i = 0; i < 4; i++) {
         weft_value out = { 0 };
-        CHECK_EQ(CALL(&b, "ImageScale", &out, IN_TENSOR("image", image), IN_TEXT("upscale_method", "area"), IN_INT("width", sides[i][0]),
+        CHECK_EQ(CALL(&b, "ImageScale", &out, IN_TENSOR("image", image), IN_TEXT("upscale_method", "area"),
+                      IN_INT("width", sides[i][0]),
                       IN_INT("height", sides[i][1])), WEFT_OK);
         CHECK_EQ(weft_dim(out.tensor, 1), sides[i][2]);
         CHECK_EQ(weft_dim(out.tensor, 2), sides[i][3]);
         weft_value_clear(&out);
     }
     CALL_FAILS(&b, "scale_by 0.01", "ImageScaleBy", IN_TENSOR("image", image), IN_FLOAT("scale_by", 0.01));
-    CALL_FAILS(&b, "image: expected (N, H, W, channels)", "ImageScale", IN_TENSOR("image", weft_scalar(b.c, WEFT_F32, 1)));
+    CALL_FAILS(&b, "image: expected (N, H, W, channels)", "ImageScale",
+               IN_TENSOR("image", weft_scalar(b.c, WEFT_F32, 1)));
     bed_free(&b);
 }
 
@@ -73,14 +81,15 @@ TEST(lanczos_is_exact_in_place) {
     float v[256], out_v[256];
     for (int i = 0; i < 256; i++) v[i] = (float)i / 255;
     weft_value out = { 0 };
-    CHECK_EQ(CALL(&b, "ImageScaleBy", &out, IN_TENSOR("image", TENSOR(&b, v, 1, 16, 16, 1)), IN_TEXT("upscale_method", "lanczos"), IN_FLOAT("scale_by", 1)), WEFT_OK);
+    CHECK_EQ(CALL(&b, "ImageScaleBy", &out, IN_TENSOR("image", TENSOR(&b, v, 1, 16, 16, 1)),
+                  IN_TEXT("upscale_method", "lanczos"), IN_FLOAT("scale_by", 1)), WEFT_OK);
     REQUIRE(!weft_read(b.c, out.tensor, out_v, sizeof out_v));
     CHECK(!memcmp(v, out_v, sizeof v));
     weft_value_clear(&out);
     bed_free(&b);
 }
 
-/* ---- pictures -------------------------------------------------------------------------------------------------------- */
+/* ---- pictures ---------------------------------------------------------------------------------------------------- */
 
 TEST(invert_batch_crop) {
     struct bed b = bed_new("cpu");
@@ -106,10 +115,12 @@ TEST(invert_batch_crop) {
     for (int i = 0; i < 12; i++) grid[i] = (float)i;
     weft_tensor *g = TENSOR(&b, grid, 1, 3, 4, 1);
     static const float part[] = { 5, 6, 9, 10 }, corner[] = { 11 };
-    CHECK_EQ(CALL(&b, "ImageCrop", &out, IN_TENSOR("image", g), IN_INT("width", 2), IN_INT("height", 2), IN_INT("x", 1), IN_INT("y", 1)), WEFT_OK);
+    CHECK_EQ(CALL(&b, "ImageCrop", &out, IN_TENSOR("image", g), IN_INT("width", 2), IN_INT("height", 2), IN_INT("x", 1),
+                  IN_INT("y", 1)), WEFT_OK);
     CHECK_TENSOR(&b, out.tensor, part, 0, 1, 2, 2, 1);
     weft_value_clear(&out);
-    CHECK_EQ(CALL(&b, "ImageCrop", &out, IN_TENSOR("image", g), IN_INT("width", 9), IN_INT("height", 9), IN_INT("x", 900), IN_INT("y", 900)), WEFT_OK);
+    CHECK_EQ(CALL(&b, "ImageCrop", &out, IN_TENSOR("image", g), IN_INT("width", 9), IN_INT("height", 9),
+                  IN_INT("x", 900), IN_INT("y", 900)), WEFT_OK);
     CHECK_TENSOR(&b, out.tensor, corner, 0, 1, 1, 1, 1);
     weft_value_clear(&out);
     bed_free(&b);
@@ -119,7 +130,8 @@ TEST(empty_image_has_its_colour) {
     struct bed b = bed_new("cpu");
     static const float want[] = { 1, 128 / 255.f, 0, 1, 128 / 255.f, 0, 1, 128 / 255.f, 0, 1, 128 / 255.f, 0 };
     weft_value out = { 0 };
-    CHECK_EQ(CALL(&b, "EmptyImage", &out, IN_INT("width", 2), IN_INT("height", 1), IN_INT("batch_size", 2), IN_INT("color", 0xff8000)), WEFT_OK);
+    CHECK_EQ(CALL(&b, "EmptyImage", &out, IN_INT("width", 2), IN_INT("height", 1), IN_INT("batch_size", 2),
+                  IN_INT("color", 0xff8000)), WEFT_OK);
     CHECK_TENSOR(&b, out.tensor, want, 0, 2, 1, 2, 3);
     weft_value_clear(&out);
     bed_free(&b);
@@ -129,41 +141,49 @@ TEST(pad_for_outpaint) {
     struct bed b = bed_new("cpu");
     weft_value out[2] = { 0 };
     weft_tensor *image = weft_full(b.c, WEFT_F32, WEFT_SHAPE(1, 5, 5, 1), 1);
-    CHECK_EQ(CALL(&b, "ImagePadForOutpaint", out, IN_TENSOR("image", image), IN_INT("left", 1), IN_INT("top", 0), IN_INT("right", 0), IN_INT("bottom", 1),
+    CHECK_EQ(CALL(&b, "ImagePadForOutpaint", out, IN_TENSOR("image", image), IN_INT("left", 1), IN_INT("top", 0),
+                  IN_INT("right", 0), IN_INT("bottom", 1),
                   IN_INT("feathering", 2)), WEFT_OK);
     /* d is the distance to the left edge and, from 1, to the lower one: ((2 − d)/2)². */
     static const float q = 0.25f, grey = 0.5f;
-    const float mask[] = { 1, 1, q, 0, 0, 0,  1, 1, q, 0, 0, 0,  1, 1, q, 0, 0, 0,  1, 1, q, 0, 0, 0,  1, 1, q, q, q, q,  1, 1, 1, 1, 1, 1 };
-    const float pixels[] = { grey, 1, 1, 1, 1, 1,  grey, 1, 1, 1, 1, 1,  grey, 1, 1, 1, 1, 1,  grey, 1, 1, 1, 1, 1,  grey, 1, 1, 1, 1, 1,
+    const float mask[] = { 1, 1, q, 0, 0, 0,  1, 1, q, 0, 0, 0,  1, 1, q, 0, 0, 0,  1, 1, q, 0, 0, 0,  1, 1, q, q, q, q,
+                           1, 1, 1, 1, 1, 1 };
+    const float pixels[] = { grey, 1, 1, 1, 1, 1,  grey, 1, 1, 1, 1, 1,  grey, 1, 1, 1, 1, 1,  grey, 1, 1, 1, 1, 1,
+                             grey, 1, 1, 1, 1, 1,
                              grey, grey, grey, grey, grey, grey };
     CHECK_TENSOR(&b, out[0].tensor, pixels, 0, 1, 6, 6, 1);
     CHECK_TENSOR(&b, out[1].tensor, mask, 0, 1, 6, 6);
     weft_value_clear(&out[0]);
     weft_value_clear(&out[1]);
     static const float hard[] = { 1, 0, 0, 0, 0, 0 };      /* feathering that does not fit is none */
-    CHECK_EQ(CALL(&b, "ImagePadForOutpaint", out, IN_TENSOR("image", image), IN_INT("left", 1), IN_INT("feathering", 3)), WEFT_OK);
+    CHECK_EQ(CALL(&b, "ImagePadForOutpaint", out, IN_TENSOR("image", image), IN_INT("left", 1),
+                  IN_INT("feathering", 3)), WEFT_OK);
     CHECK_TENSOR(&b, weft_contiguous(b.c, weft_slice(b.c, out[1].tensor, 1, 0, 1)), hard, 0, 1, 1, 6);
     weft_value_clear(&out[0]);
     weft_value_clear(&out[1]);
     bed_free(&b);
 }
 
-/* ---- masks ----------------------------------------------------------------------------------------------------------- */
+/* ---- masks ------------------------------------------------------------------------------------------------------- */
 
 TEST(masks_and_images) {
     struct bed b = bed_new("cpu");
-    static const float m[] = { 0, 0.25f, 0.5f, 1 }, image[] = { 0, 0, 0, 0.25f, 0.25f, 0.25f, 0.5f, 0.5f, 0.5f, 1, 1, 1 };
+    static const float m[] = { 0, 0.25f, 0.5f, 1 }, image[] = { 0, 0, 0, 0.25f, 0.25f, 0.25f, 0.5f, 0.5f, 0.5f, 1, 1,
+                                                                1 };
     weft_tensor *mask = TENSOR(&b, m, 1, 2, 2);
     weft_value out = { 0 };
     CHECK_EQ(CALL(&b, "MaskToImage", &out, IN_TENSOR("mask", mask)), WEFT_OK);
     CHECK_TENSOR(&b, out.tensor, image, 0, 1, 2, 2, 3);
     weft_value_clear(&out);
     static const float rgba[] = { 1, 2, 3, 4, 5, 6, 7, 8 }, blue[] = { 3, 7 };
-    CHECK_EQ(CALL(&b, "ImageToMask", &out, IN_TENSOR("image", TENSOR(&b, rgba, 1, 1, 2, 4)), IN_TEXT("channel", "blue")), WEFT_OK);
+    CHECK_EQ(CALL(&b, "ImageToMask", &out, IN_TENSOR("image", TENSOR(&b, rgba, 1, 1, 2, 4)),
+                  IN_TEXT("channel", "blue")), WEFT_OK);
     CHECK_TENSOR(&b, out.tensor, blue, 0, 1, 1, 2);
     weft_value_clear(&out);
-    CALL_FAILS(&b, "channel alpha: the picture has 3 channels", "ImageToMask", IN_TENSOR("image", TENSOR(&b, image, 1, 2, 2, 3)), IN_TEXT("channel", "alpha"));
-    static const float solid[] = { 0.5f, 0.5f }, inverted[] = { 1, 0.75f, 0.5f, 0 }, above[] = { 0, 0, 0, 1 }, cut[] = { 0.25f, 1 };
+    CALL_FAILS(&b, "channel alpha: the picture has 3 channels", "ImageToMask",
+               IN_TENSOR("image", TENSOR(&b, image, 1, 2, 2, 3)), IN_TEXT("channel", "alpha"));
+    static const float solid[] = { 0.5f, 0.5f }, inverted[] = { 1, 0.75f, 0.5f, 0 }, above[] = { 0, 0, 0, 1 },
+        cut[] = { 0.25f, 1 };
     CHECK_EQ(CALL(&b, "SolidMask", &out, IN_FLOAT("value", 0.5), IN_INT("width", 2), IN_INT("height", 1)), WEFT_OK);
     CHECK_TENSOR(&b, out.tensor, solid, 0, 1, 1, 2);
     weft_value_clear(&out);
@@ -183,21 +203,25 @@ TEST(masks_and_images) {
 
 TEST(masks_on_masks) {
     static const struct { const char *operation; float want[4]; } cases[] = {
-        { "multiply", { 0.5f, 0.5f, 1, 0.75f * 0.25f } }, { "add", { 0.5f, 0.5f, 1, 1 } }, { "subtract", { 0.5f, 0.5f, 1, 0.5f } },
+        { "multiply", { 0.5f, 0.5f, 1, 0.75f * 0.25f } }, { "add", { 0.5f, 0.5f, 1, 1 } },
+            { "subtract", { 0.5f, 0.5f, 1, 0.5f } },
         { "and", { 0.5f, 0.5f, 1, 0 } }, { "or", { 0.5f, 0.5f, 1, 1 } }, { "xor", { 0.5f, 0.5f, 1, 1 } } };
     static const float d[] = { 0.5f, 0.5f, 1, 0.75f }, s[] = { 0.25f, 9, 9, 9 };
     struct bed b = bed_new("cpu");
     weft_value out = { 0 };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        CHECK_EQ(CALL(&b, "MaskComposite", &out, IN_TENSOR("destination", TENSOR(&b, d, 1, 2, 2)), IN_TENSOR("source", TENSOR(&b, s, 1, 2, 2)), IN_INT("x", 1),
+        CHECK_EQ(CALL(&b, "MaskComposite", &out, IN_TENSOR("destination", TENSOR(&b, d, 1, 2, 2)),
+                      IN_TENSOR("source", TENSOR(&b, s, 1, 2, 2)), IN_INT("x", 1),
                       IN_INT("y", 1), IN_TEXT("operation", cases[i].operation)), WEFT_OK);
         check_tensor(&b, cases[i].operation, out.tensor, WEFT_SHAPE(1, 2, 2), cases[i].want, 0);
         weft_value_clear(&out);
     }
-    CHECK_EQ(CALL(&b, "MaskComposite", &out, IN_TENSOR("destination", TENSOR(&b, d, 1, 2, 2)), IN_TENSOR("source", TENSOR(&b, s, 1, 2, 2)), IN_INT("x", 90)), WEFT_OK);
+    CHECK_EQ(CALL(&b, "MaskComposite", &out, IN_TENSOR("destination", TENSOR(&b, d, 1, 2, 2)),
+                  IN_TENSOR("source", TENSOR(&b, s, 1, 2, 2)), IN_INT("x", 90)), WEFT_OK);
     CHECK_TENSOR(&b, out.tensor, d, 0, 1, 2, 2);
     weft_value_clear(&out);
-    CALL_FAILS(&b, "2 source masks for 1", "MaskComposite", IN_TENSOR("destination", TENSOR(&b, d, 1, 2, 2)), IN_TENSOR("source", TENSOR(&b, s, 2, 1, 2)));
+    CALL_FAILS(&b, "2 source masks for 1", "MaskComposite", IN_TENSOR("destination", TENSOR(&b, d, 1, 2, 2)),
+               IN_TENSOR("source", TENSOR(&b, s, 2, 1, 2)));
     bed_free(&b);
 }
 
@@ -215,7 +239,8 @@ TEST(soft_edges) {
     CHECK_TENSOR(&b, out.tensor, top, ROUNDED, 1, 2, 5);
     weft_value_clear(&out);
     static const float bottom[] = { 1, 0.5f };              /* more than there is fades over all */
-    CHECK_EQ(CALL(&b, "FeatherMask", &out, IN_TENSOR("mask", weft_full(b.c, WEFT_F32, WEFT_SHAPE(1, 2, 1), 1)), IN_INT("bottom", 90)), WEFT_OK);
+    CHECK_EQ(CALL(&b, "FeatherMask", &out, IN_TENSOR("mask", weft_full(b.c, WEFT_F32, WEFT_SHAPE(1, 2, 1), 1)),
+                  IN_INT("bottom", 90)), WEFT_OK);
     CHECK_TENSOR(&b, out.tensor, bottom, ROUNDED, 1, 2, 1);
     weft_value_clear(&out);
     bed_free(&b);
@@ -231,20 +256,22 @@ TEST(grow_and_shrink) {
         char name[64];
         weft_value out = { 0 };
         snprintf(name, sizeof name, "GrowMask.%s.%d", i % 2 ? "square" : "tapered", steps[i / 2]);
-        CHECK_EQ(CALL(&b, "GrowMask", &out, IN_TENSOR("mask", mask), IN_INT("expand", steps[i / 2]), IN_BOOL("tapered_corners", i % 2 == 0)), WEFT_OK);
+        CHECK_EQ(CALL(&b, "GrowMask", &out, IN_TENSOR("mask", mask), IN_INT("expand", steps[i / 2]),
+                      IN_BOOL("tapered_corners", i % 2 == 0)), WEFT_OK);
         check_golden(&b, f, name, &out, 0);
         weft_value_clear(&out);
     }
     weft_value out = { 0 };             /* as far as it goes, and no longer */
     static const float point[9] = { [4] = 1 }, all[9] = { 1, 1, 1, 1, 1, 1, 1, 1, 1 };
-    CHECK_EQ(CALL(&b, "GrowMask", &out, IN_TENSOR("mask", TENSOR(&b, point, 1, 3, 3)), IN_INT("expand", 16384)), WEFT_OK);
+    CHECK_EQ(CALL(&b, "GrowMask", &out, IN_TENSOR("mask", TENSOR(&b, point, 1, 3, 3)), IN_INT("expand", 16384)),
+             WEFT_OK);
     CHECK_TENSOR(&b, out.tensor, all, 0, 1, 3, 3);
     weft_value_clear(&out);
     weft_st_close(f);
     bed_free(&b);
 }
 
-/* ---- primitives ------------------------------------------------------------------------------------------------------ */
+/* ---- primitives -------------------------------------------------------------------------------------------------- */
 
 TEST(primitives) {
     struct bed b = bed_new("cpu");

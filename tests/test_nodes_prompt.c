@@ -1,5 +1,5 @@
-/* Weighted prompts: which tokens with which weights in which chunks. The vocabulary is that of the tokenizer's tests, in which each small
- * letter is a word; what is expected follows from ComfyUI's rules, worked out by hand. */
+/* Weighted prompts: which tokens with which weights in which chunks. The vocabulary is that of the tokenizer's tests,
+ * in which each small letter is a word; what is expected follows from ComfyUI's rules, worked out by hand. */
 #include "nodes/conditioning/prompt.h"
 #include "runtime/json.h"
 #include "tests/test.h"
@@ -10,7 +10,8 @@ static weft_tokenizer *open_tokenizer(weft_ctx *c) {
     static const char *const files[] = { "vocab.json", "merges.txt" };
     char folder[] = "/tmp/weft-prompt-XXXXXX", path[128];
     cJSON *cases = weft_json_read(c, CASES, 1 << 22, 0);
-    const cJSON *plain = cJSON_GetObjectItem(cJSON_GetObjectItem(cJSON_GetObjectItem(cases, "folders"), "plain"), "files");
+    const cJSON *plain = cJSON_GetObjectItem(cJSON_GetObjectItem(cJSON_GetObjectItem(cases, "folders"), "plain"),
+                                             "files");
     if (!plain || !mkdtemp(folder)) abort();
     for (int i = 0; i < 2; i++) {
         const cJSON *text = cJSON_GetObjectItem(plain, files[i]);
@@ -29,8 +30,8 @@ static weft_tokenizer *open_tokenizer(weft_ctx *c) {
     return t;
 }
 
-/* "a b*1.1 | c": tokens without their end-of-word mark, with weights other than 1; | stands between chunks. Also looks at each chunk's
- * frame: start, tokens, end, padding, all of weight 1. */
+/* "a b*1.1 | c": tokens without their end-of-word mark, with weights other than 1; | stands between chunks. Also looks
+ * at each chunk's frame: start, tokens, end, padding, all of weight 1. */
 static void show(const weft_tokenizer *t, const weft_prompt *p, char *out, size_t size) {
     size_t used = 0;
     out[0] = 0;
@@ -43,7 +44,8 @@ static void show(const weft_tokenizer *t, const weft_prompt *p, char *out, size_
         if (k) used += (size_t)snprintf(out + used, size - used, " |");
         for (; i < WEFT_CLIP_LENGTH && ids[i] != weft_tokenizer_eos(t); i++) {
             const char *token = weft_tokenizer_token(t, ids[i]);
-            used += (size_t)snprintf(out + used, size - used, "%s%.*s", used ? " " : "", (int)strcspn(token, "<"), token);
+            used += (size_t)snprintf(out + used, size - used, "%s%.*s", used ? " " : "", (int)strcspn(token, "<"),
+                                     token);
             if (w[i] != 1) used += (size_t)snprintf(out + used, size - used, "*%.7g", (double)w[i]);
         }
         CHECK(i < WEFT_CLIP_LENGTH);
@@ -109,7 +111,8 @@ TEST(weights) {
         weft_prompt p;
         REQUIRE(weft_prompt_read(c, t, cases[i].text, &p));
         show(t, &p, text, sizeof text);
-        if (!same(text, cases[i].want)) TEST_FAIL("\"%s\": \"%s\", expected \"%s\"", cases[i].text, text, cases[i].want);
+        if (!same(text, cases[i].want)) TEST_FAIL("\"%s\": \"%s\", expected \"%s\"", cases[i].text, text,
+                                                  cases[i].want);
         CHECK_EQ(p.chunks, 1);
         CHECK_EQ(p.weighted, strchr(text, '*') != NULL);
         weft_prompt_free(&p);

@@ -7,7 +7,7 @@
 #include "nodes/conditioning/prompt.h"
 #include "nodes/values.h"
 
-/* ---- CLIPTextEncode --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- CLIPTextEncode ---------------------------------------------------------------------------------------------- */
 
 struct clip_text_encode { const char *text; weft_clip *clip; weft_conditioning *conditioning; };
 
@@ -29,12 +29,14 @@ static weft_tensor *apply_weights(weft_ctx *c, weft_tensor *z, const weft_prompt
 
 static void encode(weft_ctx *c, struct clip_text_encode *n, const weft_prompt *p) {
     const weft_clip *k = n->clip;
-    weft_clip_text_inputs in = { .ids = ids_tensor(c, k->tokenizer, p), .type = WEFT_F32, .layer = k->layer, .final_norm = true, .pooled = true };
+    weft_clip_text_inputs in = { .ids = ids_tensor(c, k->tokenizer, p), .type = WEFT_F32, .layer = k->layer,
+                                 .final_norm = true, .pooled = true };
     weft_clip_text_outputs out;
     if (weft_clip_text(c, weft_root(k->weights->tree), &k->config, &in, &out)) return;
     weft_tensor *z = apply_weights(c, out.hidden, p);
     z = weft_reshape(c, z, WEFT_SHAPE(1, (int64_t)p->chunks * WEFT_CLIP_LENGTH, k->config.width));
-    weft_cond cond = { .context = z, .pooled = weft_contiguous(c, weft_slice(c, out.pooled, 0, 0, 1)), .strength = 1, .mask_strength = 1, .end_percent = 1 };
+    weft_cond cond = { .context = z, .pooled = weft_contiguous(c, weft_slice(c, out.pooled, 0, 0, 1)), .strength = 1,
+                       .mask_strength = 1, .end_percent = 1 };
     if (weft_ok(c)) n->conditioning = weft_conditioning_new(c, 1, &cond);
 }
 
@@ -52,14 +54,16 @@ static void clip_text_encode_run(weft_ctx *c, void *self) {
 
 const weft_node weft_node_CLIPTextEncode = {
     .name = "CLIPTextEncode", .title = "CLIP Text Encode (Prompt)", .category = "conditioning",
-    .summary = "Encodes a prompt. (word:1.2) weights a part, (word) by 1.1; long prompts go in chunks of 75 tokens.", .size = sizeof(struct clip_text_encode),
+    .summary = "Encodes a prompt. (word:1.2) weights a part, (word) by 1.1; long prompts go in chunks of 75 tokens.",
+    .size = sizeof(struct clip_text_encode),
     .inputs = (const weft_port[]){ WEFT_TEXT_IN(struct clip_text_encode, text, "", "what the picture shows"),
                                    WEFT_OBJECT_IN(struct clip_text_encode, clip, "CLIP", "the text encoder"), { 0 } },
-    .outputs = (const weft_port[]){ WEFT_OUT(struct clip_text_encode, conditioning, WEFT_PORT_OBJECT, "CONDITIONING", "CONDITIONING", "the encoded prompt"), { 0 } },
+    .outputs = (const weft_port[]){ WEFT_OUT(struct clip_text_encode, conditioning, WEFT_PORT_OBJECT, "CONDITIONING",
+                                             "CONDITIONING", "the encoded prompt"), { 0 } },
     .run = clip_text_encode_run,
 };
 
-/* ---- CLIPSetLastLayer -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- CLIPSetLastLayer -------------------------------------------------------------------------------------------- */
 
 struct clip_set_last_layer { weft_clip *clip; int64_t stop_at_clip_layer; weft_clip *out; };
 
@@ -67,16 +71,20 @@ static void clip_set_last_layer_run(weft_ctx *c, void *self) {
     struct clip_set_last_layer *n = self;
     weft_clip fields = *n->clip;
     if (-n->stop_at_clip_layer > fields.config.layers)
-        weft_fail(c, WEFT_E_ARGUMENT, "stop_at_clip_layer %lld: the text encoder has %d layers", (long long)n->stop_at_clip_layer, fields.config.layers);
+        weft_fail(c, WEFT_E_ARGUMENT, "stop_at_clip_layer %lld: the text encoder has %d layers",
+                  (long long)n->stop_at_clip_layer, fields.config.layers);
     fields.layer = (int)n->stop_at_clip_layer;
     n->out = weft_clip_new(c, &fields);
 }
 
 const weft_node weft_node_CLIPSetLastLayer = {
     .name = "CLIPSetLastLayer", .title = "CLIP Set Last Layer", .category = "conditioning",
-    .summary = "Takes an earlier layer of the text encoder: −2 is what is called clip skip 2.", .size = sizeof(struct clip_set_last_layer),
+    .summary = "Takes an earlier layer of the text encoder: −2 is what is called clip skip 2.",
+    .size = sizeof(struct clip_set_last_layer),
     .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct clip_set_last_layer, clip, "CLIP", "the text encoder"),
-                                   WEFT_INT_IN(struct clip_set_last_layer, stop_at_clip_layer, -1, -24, -1, 1, "the layer, from the last"), { 0 } },
-    .outputs = (const weft_port[]){ WEFT_OUT(struct clip_set_last_layer, out, WEFT_PORT_OBJECT, "CLIP", "CLIP", "the same encoder with another last layer"), { 0 } },
+                               WEFT_INT_IN(struct clip_set_last_layer, stop_at_clip_layer, -1, -24, -1, 1,
+                                               "the layer, from the last"), { 0 } },
+    .outputs = (const weft_port[]){ WEFT_OUT(struct clip_set_last_layer, out, WEFT_PORT_OBJECT, "CLIP", "CLIP",
+                                             "the same encoder with another last layer"), { 0 } },
     .run = clip_set_last_layer_run,
 };

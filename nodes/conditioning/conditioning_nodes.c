@@ -1,4 +1,5 @@
-/* Conditionings joined, mixed and narrowed to a part of the picture or of the sampling. ComfyUI's names, defaults and ranges. */
+/* Conditionings joined, mixed and narrowed to a part of the picture or of the sampling. ComfyUI's names, defaults and
+ * ranges. */
 #include "nodes/image/pixels.h"
 #include "nodes/values.h"
 
@@ -7,10 +8,12 @@
 
 #define CONDITIONING_IN(S, f, h) WEFT_OBJECT_IN(S, f, "CONDITIONING", h)
 #define CONDITIONING_OUT(S) \
-    (const weft_port[]){ WEFT_OUT(S, out, WEFT_PORT_OBJECT, "CONDITIONING", "CONDITIONING", "the new conditioning"), { 0 } }
+    (const weft_port[]){ WEFT_OUT(S, out, WEFT_PORT_OBJECT, "CONDITIONING", "CONDITIONING", "the new conditioning"), \
+                         { 0 } }
 
 /* A conditioning whose texts are those of `from`, each changed by `change`. NULL with the error set. */
-static weft_conditioning *changed(weft_ctx *c, const weft_conditioning *from, void (*change)(weft_ctx *c, const void *node, weft_cond *k), const void *node) {
+static weft_conditioning *changed(weft_ctx *c, const weft_conditioning *from,
+                                  void (*change)(weft_ctx *c, const void *node, weft_cond *k), const void *node) {
     weft_cond *items = calloc((size_t)from->count + 1, sizeof *items);
     if (!items) weft_fail(c, WEFT_E_MEMORY, "CONDITIONING: out of memory");
     for (int i = 0; items && i < from->count && weft_ok(c); i++) {
@@ -29,7 +32,7 @@ static const weft_cond *first_of(weft_ctx *c, const weft_conditioning *k, const 
     return NULL;
 }
 
-/* ---- ConditioningCombine --------------------------------------------------------------------------------------------- */
+/* ---- ConditioningCombine ----------------------------------------------------------------------------------------- */
 
 struct combine { weft_conditioning *conditioning_1, *conditioning_2, *out; };
 
@@ -50,11 +53,12 @@ static void combine_run(weft_ctx *c, void *self) {
 const weft_node weft_node_ConditioningCombine = {
     .name = "ConditioningCombine", .title = "Conditioning (Combine)", .category = "conditioning",
     .summary = "Both conditionings side by side: their predictions are averaged.", .size = sizeof(struct combine),
-    .inputs = (const weft_port[]){ CONDITIONING_IN(struct combine, conditioning_1, "one"), CONDITIONING_IN(struct combine, conditioning_2, "the other"), { 0 } },
+    .inputs = (const weft_port[]){ CONDITIONING_IN(struct combine, conditioning_1, "one"),
+                                   CONDITIONING_IN(struct combine, conditioning_2, "the other"), { 0 } },
     .outputs = CONDITIONING_OUT(struct combine), .run = combine_run,
 };
 
-/* ---- ConditioningConcat ---------------------------------------------------------------------------------------------- */
+/* ---- ConditioningConcat ------------------------------------------------------------------------------------------ */
 
 struct concat { weft_conditioning *conditioning_to, *conditioning_from, *out; };
 
@@ -65,7 +69,8 @@ static bool same_batch(weft_ctx *c, weft_tensor **a, weft_tensor **b) {
     if (!weft_ok(c)) return false;
     if (weft_dim(*a, 0) == weft_dim(*b, 0) && weft_dim(*a, -1) == weft_dim(*b, -1)) return true;
     char one[96], other[96];
-    weft_fail(c, WEFT_E_SHAPE, "conditionings %s and %s do not go together: are they of different models?", weft_describe(*a, one, sizeof one),
+    weft_fail(c, WEFT_E_SHAPE, "conditionings %s and %s do not go together: are they of different models?",
+              weft_describe(*a, one, sizeof one),
               weft_describe(*b, other, sizeof other));
     return false;
 }
@@ -84,21 +89,25 @@ static void concat_run(weft_ctx *c, void *self) {
 const weft_node weft_node_ConditioningConcat = {
     .name = "ConditioningConcat", .title = "Conditioning (Concat)", .category = "conditioning",
     .summary = "The second text behind the first, as if it were one long prompt.", .size = sizeof(struct concat),
-    .inputs = (const weft_port[]){ CONDITIONING_IN(struct concat, conditioning_to, "each of these texts is made longer"),
-                                   CONDITIONING_IN(struct concat, conditioning_from, "its first text is put behind"), { 0 } },
+    .inputs = (const weft_port[]){ CONDITIONING_IN(struct concat, conditioning_to,
+                                                   "each of these texts is made longer"),
+                                   CONDITIONING_IN(struct concat, conditioning_from, "its first text is put behind"),
+                               { 0 } },
     .outputs = CONDITIONING_OUT(struct concat), .run = concat_run,
 };
 
-/* ---- ConditioningAverage --------------------------------------------------------------------------------------------- */
+/* ---- ConditioningAverage ----------------------------------------------------------------------------------------- */
 
-struct average { weft_conditioning *conditioning_to, *conditioning_from; double conditioning_to_strength; weft_conditioning *out; };
+struct average { weft_conditioning *conditioning_to,
+                 *conditioning_from; double conditioning_to_strength; weft_conditioning *out; };
 
 /* As many tokens as wanted: cut, or zeros behind. */
 static weft_tensor *fit_tokens(weft_ctx *c, weft_tensor *t, int64_t tokens) {
     int64_t there = weft_dim(t, 1);
     if (there > tokens) return weft_contiguous(c, weft_slice(c, t, 1, 0, tokens));
     if (there == tokens) return t;
-    return weft_concat2(c, 1, t, weft_full(c, weft_type(t), WEFT_SHAPE(weft_dim(t, 0), tokens - there, weft_dim(t, 2)), 0));
+    return weft_concat2(c, 1, t, weft_full(c, weft_type(t), WEFT_SHAPE(weft_dim(t, 0), tokens - there, weft_dim(t, 2)),
+                                           0));
 }
 
 static void average_one(weft_ctx *c, const void *node, weft_cond *k) {
@@ -119,14 +128,17 @@ static void average_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_ConditioningAverage = {
-    .name = "ConditioningAverage", .category = "conditioning", .summary = "Mixes the encodings of two prompts.", .size = sizeof(struct average),
+    .name = "ConditioningAverage", .category = "conditioning", .summary = "Mixes the encodings of two prompts.",
+    .size = sizeof(struct average),
     .inputs = (const weft_port[]){ CONDITIONING_IN(struct average, conditioning_to, "each of these texts is mixed"),
-                                   CONDITIONING_IN(struct average, conditioning_from, "with the first text of this one"),
-                                   WEFT_FLOAT_IN(struct average, conditioning_to_strength, 1, 0, 1, 0.01, "how much of conditioning_to"), { 0 } },
+                                   CONDITIONING_IN(struct average, conditioning_from,
+                                                   "with the first text of this one"),
+                                   WEFT_FLOAT_IN(struct average, conditioning_to_strength, 1, 0, 1, 0.01,
+                                                 "how much of conditioning_to"), { 0 } },
     .outputs = CONDITIONING_OUT(struct average), .run = average_run,
 };
 
-/* ---- ConditioningSetTimestepRange -------------------------------------------------------------------------------------- */
+/* ---- ConditioningSetTimestepRange -------------------------------------------------------------------------------- */
 
 struct range { weft_conditioning *conditioning; double start, end; weft_conditioning *out; };
 
@@ -142,7 +154,8 @@ static void range_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_ConditioningSetTimestepRange = {
-    .name = "ConditioningSetTimestepRange", .category = "advanced/conditioning", .summary = "Lets a conditioning count for a part of the sampling only.",
+    .name = "ConditioningSetTimestepRange", .category = "advanced/conditioning",
+    .summary = "Lets a conditioning count for a part of the sampling only.",
     .size = sizeof(struct range),
     .inputs = (const weft_port[]){ CONDITIONING_IN(struct range, conditioning, "the conditioning"),
                                    WEFT_FLOAT_IN(struct range, start, 0, 0, 1, 0.001, "from here: 0 is the start"),
@@ -150,7 +163,7 @@ const weft_node weft_node_ConditioningSetTimestepRange = {
     .outputs = CONDITIONING_OUT(struct range), .run = range_run,
 };
 
-/* ---- ConditioningSetArea --------------------------------------------------------------------------------------------- */
+/* ---- ConditioningSetArea ----------------------------------------------------------------------------------------- */
 
 struct area { weft_conditioning *conditioning; int64_t width, height, x, y; double strength; weft_conditioning *out; };
 
@@ -175,15 +188,24 @@ const weft_node weft_node_ConditioningSetArea = {
     .name = "ConditioningSetArea", .title = "Conditioning (Set Area)", .category = "conditioning",
     .summary = "Lets a conditioning count in a rectangle of the picture only.", .size = sizeof(struct area),
     .inputs = (const weft_port[]){ CONDITIONING_IN(struct area, conditioning, "the conditioning"),
-                                   WEFT_INT_IN(struct area, width, 64, 64, 16384, 8, "pixels"), WEFT_INT_IN(struct area, height, 64, 64, 16384, 8, "pixels"),
-                                   WEFT_INT_IN(struct area, x, 0, 0, 16384, 8, "the left edge"), WEFT_INT_IN(struct area, y, 0, 0, 16384, 8, "the upper edge"),
-                                   WEFT_FLOAT_IN(struct area, strength, 1, 0, 10, 0.01, "weight against other conditionings"), { 0 } },
+                               WEFT_INT_IN(struct area, width, 64, 64, 16384, 8, "pixels"),
+                                       WEFT_INT_IN(struct area, height, 64, 64, 16384, 8, "pixels"),
+                               WEFT_INT_IN(struct area, x, 0, 0, 16384, 8, "the left edge"),
+                                       WEFT_INT_IN(struct area, y, 0, 0, 16384, 8, "the upper edge"),
+                                   WEFT_FLOAT_IN(struct area, strength, 1, 0, 10, 0.01,
+                                                 "weight against other conditionings"), { 0 } },
     .outputs = CONDITIONING_OUT(struct area), .run = area_run,
 };
 
-/* ---- ConditioningSetMask --------------------------------------------------------------------------------------------- */
+/* ---- ConditioningSetMask ----------------------------------------------------------------------------------------- */
 
-struct set_mask { weft_conditioning *conditioning; weft_tensor *mask; double strength; int set_cond_area; weft_conditioning *out; };
+struct set_mask {
+    weft_conditioning *conditioning;
+    weft_tensor *mask;
+    double strength;
+    int set_cond_area;
+    weft_conditioning *out;
+};
 static const char *const areas[] = { "default", "mask bounds", NULL };
 
 static void set_mask_one(weft_ctx *c, const void *node, weft_cond *k) {
@@ -203,13 +225,16 @@ static void set_mask_run(weft_ctx *c, void *self) {
 const weft_node weft_node_ConditioningSetMask = {
     .name = "ConditioningSetMask", .title = "Conditioning (Set Mask)", .category = "conditioning",
     .summary = "Lets a conditioning count where a mask is.", .size = sizeof(struct set_mask),
-    .inputs = (const weft_port[]){ CONDITIONING_IN(struct set_mask, conditioning, "the conditioning"), WEFT_MASK_IN(struct set_mask, mask, "where"),
-                                   WEFT_FLOAT_IN(struct set_mask, strength, 1, 0, 10, 0.01, "weight against other conditionings"),
-                                   WEFT_CHOICE_IN(struct set_mask, set_cond_area, areas, NULL, "mask bounds: only the mask's rectangle is computed"), { 0 } },
+    .inputs = (const weft_port[]){ CONDITIONING_IN(struct set_mask, conditioning, "the conditioning"),
+                                   WEFT_MASK_IN(struct set_mask, mask, "where"),
+                                   WEFT_FLOAT_IN(struct set_mask, strength, 1, 0, 10, 0.01,
+                                                 "weight against other conditionings"),
+                                   WEFT_CHOICE_IN(struct set_mask, set_cond_area, areas, NULL,
+                                                  "mask bounds: only the mask's rectangle is computed"), { 0 } },
     .outputs = CONDITIONING_OUT(struct set_mask), .run = set_mask_run,
 };
 
-/* ---- ConditioningZeroOut --------------------------------------------------------------------------------------------- */
+/* ---- ConditioningZeroOut ----------------------------------------------------------------------------------------- */
 
 struct zero_out { weft_conditioning *conditioning, *out; };
 
@@ -229,7 +254,8 @@ static void zero_out_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_ConditioningZeroOut = {
-    .name = "ConditioningZeroOut", .category = "advanced/conditioning", .summary = "A conditioning of zeros, of the same shape.", .size = sizeof(struct zero_out),
+    .name = "ConditioningZeroOut", .category = "advanced/conditioning",
+    .summary = "A conditioning of zeros, of the same shape.", .size = sizeof(struct zero_out),
     .inputs = (const weft_port[]){ CONDITIONING_IN(struct zero_out, conditioning, "the conditioning"), { 0 } },
     .outputs = CONDITIONING_OUT(struct zero_out), .run = zero_out_run,
 };

@@ -3,7 +3,8 @@
  *   (text)        weight × 1.1 for each pair of parentheses
  *   (text:1.3)    weight 1.3, whatever stands around it
  *   \( \)         parentheses as text; square brackets mean nothing
- *   Each run of text of one weight is tokenized by itself. One of fewer than 8 tokens is not torn apart between two chunks.
+ *   Each run of text of one weight is tokenized by itself. One of fewer than 8 tokens is not torn apart between two
+ * chunks.
  */
 #include "nodes/conditioning/prompt.h"
 
@@ -27,7 +28,7 @@ void weft_prompt_free(weft_prompt *p) {
     *p = (weft_prompt){ 0 };
 }
 
-/* ---- chunks -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- chunks ------------------------------------------------------------------------------------------------------ */
 
 static void push(reading *r, int32_t id, float weight) {
     size_t at = (size_t)(r->out->chunks - 1) * WEFT_CLIP_LENGTH + (size_t)r->used++;
@@ -79,13 +80,14 @@ static bool add_tokens(reading *r, float weight) {
     return true;
 }
 
-/* ---- runs of text ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- runs of text ------------------------------------------------------------------------------------------------ */
 
 /* Whether the text asks for an embedding: "embedding:name" at its start or behind white space. */
 static const char *find_embedding(const char *text, size_t n) {
     static const char key[] = "embedding:";
     for (size_t i = 0; i + sizeof key - 1 < n; i++)
-        if ((!i || text[i - 1] == ' ' || text[i - 1] == '\n' || text[i - 1] == '\t') && !memcmp(text + i, key, sizeof key - 1)) return text + i;
+        if ((!i || text[i - 1] == ' ' || text[i - 1] == '\n' || text[i - 1] == '\t') &&
+            !memcmp(text + i, key, sizeof key - 1)) return text + i;
     return NULL;
 }
 
@@ -95,7 +97,8 @@ static bool add_text(reading *r, const char *text, size_t n, double weight) {
     if (embedding) {
         size_t length = 0, left = n - (size_t)(embedding - r->run);
         while (length < left && length < 100 && embedding[length] != ' ' && embedding[length] != '\n') length++;
-        weft_fail(r->c, WEFT_E_ARGUMENT, "the prompt asks for %.*s: Weft does not read textual-inversion embeddings yet; take it out of the prompt",
+        weft_fail(r->c, WEFT_E_ARGUMENT,
+                  "the prompt asks for %.*s: Weft reads no textual-inversion embeddings; take it out",
                   (int)length, embedding);
         return false;
     }

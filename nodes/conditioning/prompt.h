@@ -12,7 +12,8 @@ typedef struct weft_prompt {
     bool weighted;              /* one of them is not 1 */
 } weft_prompt;
 
-/* Parses and tokenizes; at least one chunk. False with the error set (no UTF-8, out of memory, an embedding that is asked for). */
+/* Parses and tokenizes; at least one chunk. False with the error set (no UTF-8, out of memory, an embedding that is
+ * asked for). */
 bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, const char *text, weft_prompt *out);
 void weft_prompt_free(weft_prompt *p);
 

@@ -1,9 +1,10 @@
-/* Scaling of latents by spherical interpolation; ComfyUI's "bislerp". For neighbours a, b with unit directions â, b̂ and the part r of
- * the way between them,
+/* Scaling of latents by spherical interpolation; ComfyUI's "bislerp". For neighbours a, b with unit directions â, b̂
+ * and the part r of the way between them,
  *
  *   y = (|a|(1−r) + |b|r) · (sin((1−r)ω)·â + sin(rω)·b̂) / sin ω,    cos ω = â·b̂
  *
- * and y = a where they point the same way (cos ω > 1 − 10⁻⁵), the plain mixture where they point apart (cos ω < 10⁻⁵ − 1).
+ * and y = a where they point the same way (cos ω > 1 − 10⁻⁵), the plain mixture where they point apart (cos ω < 10⁻⁵ −
+ * 1).
  */
 #include "nodes/image/pixels.h"
 
@@ -29,15 +30,18 @@ static void slerp(const float *a, const float *b, double r, int64_t channels, fl
 }
 
 /* x: (outer, length, inner, channels) → y: (outer, wanted, inner, channels). */
-static void stretch(const float *x, int64_t outer, int64_t length, int64_t inner, int64_t channels, int64_t wanted, float *y) {
+static void stretch(const float *x, int64_t outer, int64_t length, int64_t inner, int64_t channels, int64_t wanted,
+                    float *y) {
     float scale = (float)length / (float)wanted;
     for (int64_t o = 0; o < outer; o++)
         for (int64_t i = 0; i < wanted; i++) {
             float place = fmaxf(scale * ((float)i + 0.5f) - 0.5f, 0);
-            int64_t first = (int64_t)place < length ? (int64_t)place : length - 1, second = first + 1 < length ? first + 1 : first;
+            int64_t first = (int64_t)place < length ? (int64_t)place : length - 1;
+            int64_t second = first + 1 < length ? first + 1 : first;
             double r = first == second ? 0 : place - (float)first;
             for (int64_t k = 0; k < inner; k++)
-                slerp(x + ((o * length + first) * inner + k) * channels, x + ((o * length + second) * inner + k) * channels, r,
+                slerp(x + ((o * length + first) * inner + k) * channels,
+                      x + ((o * length + second) * inner + k) * channels, r,
                       channels, y + ((o * wanted + i) * inner + k) * channels);
         }
 }

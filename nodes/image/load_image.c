@@ -1,5 +1,6 @@
-/* LoadImage: a picture from the input folder, and its transparency as a mask. ComfyUI's: the mask is 1 − alpha, 64 × 64 zeros without
- * one. LoadImageMask: one channel of a picture as a mask; alpha again as 1 − alpha, zeros of the picture's size without one. */
+/* LoadImage: a picture from the input folder, and its transparency as a mask. ComfyUI's: the mask is 1 − alpha, 64 × 64
+ * zeros without one. LoadImageMask: one channel of a picture as a mask; alpha again as 1 − alpha, zeros of the
+ * picture's size without one. */
 #include "nodes/image/picture.h"
 #include "nodes/loaders/loaders.h"
 
@@ -9,7 +10,8 @@ enum { ALPHA, RED };
 static const char *const channels_of[] = { "alpha", "red", "green", "blue", NULL };
 struct load_image { const char *image; int channel; weft_tensor *out, *mask; };
 
-/* (1, H, W, channels) f32 in [0, 1]. Divided, not multiplied: 255·(v/255) is v again, so that saving gives back what was loaded. */
+/* (1, H, W, channels) f32 in [0, 1]. Divided, not multiplied: 255·(v/255) is v again, so that saving gives back what
+ * was loaded. */
 static weft_tensor *to_unit(weft_ctx *c, weft_tensor *pixels) {
     weft_tensor *x = weft_div(c, weft_cast(c, pixels, WEFT_F32), weft_scalar(c, WEFT_F32, 255));
     return weft_reshape(c, x, WEFT_SHAPE(1, weft_dim(pixels, 0), weft_dim(pixels, 1), weft_dim(pixels, 2)));
@@ -58,22 +60,28 @@ static void load_image_sign(weft_ctx *c, const void *self, weft_sign_fn *add, vo
     if (weft_run_info_of(c)->folders) weft_sign_name(c, "input", ((const struct load_image *)self)->image, add, user);
 }
 
-#define PICTURE_IN { "image", "COMBO", WEFT_PORT_FILE, WEFT_PORT_UPLOAD, offsetof(struct load_image, image), 0, 0, 0, 0, NULL, NULL, "input", \
+#define PICTURE_IN { "image", "COMBO", WEFT_PORT_FILE, WEFT_PORT_UPLOAD, offsetof(struct load_image, image), 0, 0, 0, \
+                     0, NULL, NULL, "input", \
                      "a PNG, JPEG or BMP file in the input folder" }
 
 const weft_node weft_node_LoadImage = {
-    .name = "LoadImage", .title = "Load Image", .category = "image", .summary = "Loads a picture from the input folder.", .size = sizeof(struct load_image),
+    .name = "LoadImage", .title = "Load Image", .category = "image",
+    .summary = "Loads a picture from the input folder.", .size = sizeof(struct load_image),
     .inputs = (const weft_port[]){ PICTURE_IN, { 0 } },
     .outputs = (const weft_port[]){ WEFT_OUT(struct load_image, out, WEFT_PORT_TENSOR, "IMAGE", "IMAGE", "the picture"),
-                                    WEFT_OUT(struct load_image, mask, WEFT_PORT_TENSOR, "MASK", "MASK", "1 where it is transparent"), { 0 } },
+                                    WEFT_OUT(struct load_image, mask, WEFT_PORT_TENSOR, "MASK", "MASK",
+                                             "1 where it is transparent"), { 0 } },
     .sign = load_image_sign, .run = load_image_run,
 };
 
 const weft_node weft_node_LoadImageMask = {
-    .name = "LoadImageMask", .title = "Load Image (as Mask)", .category = "mask", .summary = "Loads one channel of a picture as a mask.",
+    .name = "LoadImageMask", .title = "Load Image (as Mask)", .category = "mask",
+    .summary = "Loads one channel of a picture as a mask.",
     .size = sizeof(struct load_image),
-    .inputs = (const weft_port[]){ PICTURE_IN, WEFT_CHOICE_IN(struct load_image, channel, channels_of, NULL, "which channel; alpha: 1 where it is transparent"),
+    .inputs = (const weft_port[]){ PICTURE_IN, WEFT_CHOICE_IN(struct load_image, channel, channels_of, NULL,
+                                                              "which channel; alpha: 1 where it is transparent"),
                                    { 0 } },
-    .outputs = (const weft_port[]){ WEFT_OUT(struct load_image, mask, WEFT_PORT_TENSOR, "MASK", "MASK", "the mask"), { 0 } },
+    .outputs = (const weft_port[]){ WEFT_OUT(struct load_image, mask, WEFT_PORT_TENSOR, "MASK", "MASK", "the mask"),
+                               { 0 } },
     .sign = load_image_sign, .run = load_image_mask_run,
 };

@@ -1,5 +1,6 @@
-/* Picture files through stb_image and stb_image_write; text chunks (W3C PNG, 11.3.3) are put between the header and the data, as tEXt where the text
- * is ASCII and as iTXt (UTF-8) otherwise, which is what Pillow and so ComfyUI write. See picture.h.
+/* Picture files through stb_image and stb_image_write; text chunks (W3C PNG, 11.3.3) are put between the header and the
+ * data, as tEXt where the text is ASCII and as iTXt (UTF-8) otherwise, which is what Pillow and so ComfyUI write. See
+ * picture.h.
  */
 #include "nodes/image/picture.h"
 
@@ -9,20 +10,24 @@
 #include <zlib.h>
 #include "runtime/file.h"
 
-extern unsigned char *stbi_write_png_to_mem(const unsigned char *pixels, int stride_bytes, int x, int y, int n, int *out_len);
+extern unsigned char *stbi_write_png_to_mem(const unsigned char *pixels, int stride_bytes, int x, int y, int n,
+                                            int *out_len);
 
 enum { FILE_LIMIT = 256 << 20 };
 static const int64_t pixel_limit = (int64_t)128 << 20;
 
-/* ---- reading ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
-static unsigned word(const unsigned char *p, bool motorola) { return motorola ? (unsigned)p[0] << 8 | p[1] : (unsigned)p[1] << 8 | p[0]; }
+static unsigned word(const unsigned char *p, bool motorola) {
+    return motorola ? (unsigned)p[0] << 8 | p[1] : (unsigned)p[1] << 8 | p[0];
+}
 
 /* The orientation (1…8) in an EXIF block that starts with its byte order; 1 where it has none. */
 static int tiff_orientation(const unsigned char *b, size_t n) {
     if (n < 8 || (memcmp(b, "II*\0", 4) && memcmp(b, "MM\0*", 4))) return 1;
     bool motorola = b[0] == 'M';
-    size_t at = motorola ? (size_t)word(b + 4, true) << 16 | word(b + 6, true) : (size_t)word(b + 6, false) << 16 | word(b + 4, false);
+    size_t at = motorola ? (size_t)word(b + 4, true) << 16 | word(b + 6, true)
+                         : (size_t)word(b + 6, false) << 16 | word(b + 4, false);
     if (at > n - 2) return 1;
     unsigned count = word(b + at, motorola);
     for (at += 2; count && n - at >= 12; count--, at += 12) {
@@ -51,10 +56,35 @@ static int orientation(const unsigned char *b, size_t n) {
     for (size_t at = 2; n - at >= 4 && b[at] == 0xff && b[at + 1] != 0xda;) {
         size_t length = (size_t)word(b + at + 2, true);
         if (length < 2 || length > n - at - 2) break;
-        if (b[at + 1] == 0xe1 && length >= 16 && !memcmp(b + at + 4, "Exif\0\0", 6)) return tiff_orientation(b + at + 10, length - 8);
+        if (b[at + 1] == 0xe1 && length >= 16 && !memcmp(b + at + 4, "Exif\0\0", 6))
+            return tiff_orientation(b + at + 10, length - 8);
         at += 2 + length;
     }
     return 1;
+}
+
+/* stb_image 2.27 writes past its tables where a JPEG's Huffman table (ITU-T T.81, B.2.4.2) counts more than 256 codes:
+ * such files are kept from it. Walks the segments as stb does, those between scans too; bytes past the end read as 0.
+ * */
+static bool jpeg_is_safe(const unsigned char *b, size_t n) {
+    if (n < 3 || b[0] != 0xff || b[1] != 0xd8) return true;         /* no JPEG */
+    for (size_t at = 2; at < n;) {
+        while (at < n && b[at] != 0xff) at++;
+        while (at < n && b[at] == 0xff) at++;
+        if (n - at < 3) return true;
+        unsigned marker = b[at];
+        if (marker == 0xd9) return true;
+        if (marker < 0xc0 || (marker >= 0xd0 && marker <= 0xd8)) continue;      /* no length behind it */
+        size_t length = word(b + at + 1, true), end = at + 1 + length;
+        for (size_t table = at + 3; marker == 0xc4 && table < end;) {
+            size_t codes = 0;
+            for (size_t i = table + 1; i < table + 17 && i < n; i++) codes += b[i];
+            if (codes > 256) return false;
+            table += 17 + codes;
+        }
+        at = length < 2 ? at + 1 : end;
+    }
+    return true;
 }
 
 /* Pixels turned upright: source (h, w) to (oh, ow), where 5…8 swap the sides. */
@@ -62,15 +92,18 @@ static void turn(const unsigned char *in, int64_t h, int64_t w, int64_t channels
     int64_t oh = how >= 5 ? w : h, ow = how >= 5 ? h : w;
     for (int64_t y = 0; y < oh; y++)
         for (int64_t x = 0; x < ow; x++) {
-            int64_t a = how >= 5 ? x : y, b = how >= 5 ? y : x;             /* row and column of the source before mirroring */
-            bool flip_row = how == 3 || how == 4 || how == 6 || how == 7, flip_column = how == 2 || how == 3 || how == 7 || how == 8;
+            /* row and column of the source before mirroring */
+            int64_t a = how >= 5 ? x : y, b = how >= 5 ? y : x;
+            bool flip_row = how == 3 || how == 4 || how == 6 || how == 7;
+            bool flip_column = how == 2 || how == 3 || how == 7 || how == 8;
             if (flip_row) a = h - 1 - a;
             if (flip_column) b = w - 1 - b;
             memcpy(out + (y * ow + x) * channels, in + (a * w + b) * channels, (size_t)channels);
         }
 }
 
-static weft_tensor *to_tensor(weft_ctx *c, const unsigned char *pixels, int64_t h, int64_t w, int64_t channels, int how) {
+static weft_tensor *to_tensor(weft_ctx *c, const unsigned char *pixels, int64_t h, int64_t w, int64_t channels,
+                              int how) {
     if (how == 1) return weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(h, w, channels), pixels);
     size_t bytes = (size_t)(h * w * channels);
     unsigned char *turned = malloc(bytes);
@@ -79,7 +112,8 @@ static weft_tensor *to_tensor(weft_ctx *c, const unsigned char *pixels, int64_t 
         return NULL;
     }
     turn(pixels, h, w, channels, how, turned);
-    weft_tensor *t = how >= 5 ? weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(w, h, channels), turned) : weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(h, w, channels), turned);
+    weft_tensor *t = how >= 5 ? weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(w, h, channels), turned)
+        : weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(h, w, channels), turned);
     free(turned);
     return t;
 }
@@ -91,10 +125,13 @@ weft_tensor *weft_picture_load(weft_ctx *c, const char *path) {
     if (!bytes) return NULL;
     const unsigned char *b = (const unsigned char *)bytes;
     weft_tensor *t = NULL;
-    if (!stbi_info_from_memory(b, (int)size, &w, &h, &channels))
-        weft_fail(c, WEFT_E_FORMAT, "%s: not a PNG, JPEG or BMP picture that can be read (%s)", path, stbi_failure_reason());
+    if (!jpeg_is_safe(b, size)) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (bad Huffman table)", path);
+    else if (!stbi_info_from_memory(b, (int)size, &w, &h, &channels))
+        weft_fail(c, WEFT_E_FORMAT, "%s: not a PNG, JPEG or BMP picture that can be read (%s)", path,
+                  stbi_failure_reason());
     else if (w < 1 || h < 1 || w > WEFT_PICTURE_SIDE || h > WEFT_PICTURE_SIDE || (int64_t)w * h > pixel_limit)
-        weft_fail(c, WEFT_E_FORMAT, "%s: a picture of %d × %d pixels; up to %d a side and %lld in all are read", path, w, h, WEFT_PICTURE_SIDE, (long long)pixel_limit);
+        weft_fail(c, WEFT_E_FORMAT, "%s: a picture of %d × %d pixels; up to %d a side and %lld in all are read", path,
+                  w, h, WEFT_PICTURE_SIDE, (long long)pixel_limit);
     else {
         unsigned char *pixels = stbi_load_from_memory(b, (int)size, &w, &h, &channels, 0);
         if (pixels) t = to_tensor(c, pixels, h, w, channels, orientation(b, size));
@@ -105,7 +142,7 @@ weft_tensor *weft_picture_load(weft_ctx *c, const char *path) {
     return t;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
 
 static void big(unsigned char *p, uint32_t v) {
     for (int i = 0; i < 4; i++) p[i] = (unsigned char)(v >> (24 - 8 * i));
@@ -140,7 +177,8 @@ weft_status weft_picture_save(weft_ctx *c, const char *path, weft_tensor *pixels
     enum { HEAD = 8 + 25 };     /* signature and IHDR */
     if (!weft_ok(c)) return weft_error(c);
     int64_t h = weft_dim(pixels, 0), w = weft_dim(pixels, 1), channels = weft_dim(pixels, 2);
-    if (weft_rank(pixels) != 3 || weft_type(pixels) != WEFT_U8 || channels < 1 || channels > 4 || h < 1 || w < 1 || h > 65535 || w > 65535)
+    if (weft_rank(pixels) != 3 || weft_type(pixels) != WEFT_U8 || channels < 1 || channels > 4 || h < 1 || w < 1 ||
+        h > 65535 || w > 65535)
         return weft_fail(c, WEFT_E_SHAPE, "%s: a picture to be saved is (height, width, 1 to 4) u8", path);
     size_t bytes = (size_t)(h * w * channels);
     int length = 0;

@@ -1,4 +1,5 @@
-/* See pixels.h. Scaling follows ComfyUI's common_upscale(): torch.nn.functional.interpolate for the plain methods, Pillow for lanczos. */
+/* See pixels.h. Scaling follows ComfyUI's common_upscale(): torch.nn.functional.interpolate for the plain methods,
+ * Pillow for lanczos. */
 #include "nodes/image/pixels.h"
 
 #include <math.h>
@@ -8,7 +9,8 @@ bool weft_want_image(weft_ctx *c, const weft_tensor *t, const char *input) {
     char shape[96];
     if (!weft_ok(c)) return false;
     if (weft_rank(t) == 4 && weft_count(t) > 0) return true;
-    weft_fail(c, WEFT_E_SHAPE, "%s: expected (N, H, W, channels), found %s", input, weft_describe(t, shape, sizeof shape));
+    weft_fail(c, WEFT_E_SHAPE, "%s: expected (N, H, W, channels), found %s", input,
+              weft_describe(t, shape, sizeof shape));
     return false;
 }
 
@@ -16,7 +18,8 @@ weft_tensor *weft_want_mask(weft_ctx *c, weft_tensor *t, const char *input) {
     char shape[96];
     if (!weft_ok(c)) return NULL;
     if ((weft_rank(t) != 2 && weft_rank(t) != 3) || weft_count(t) < 1) {
-        weft_fail(c, WEFT_E_SHAPE, "%s: expected a mask (N, H, W), found %s", input, weft_describe(t, shape, sizeof shape));
+        weft_fail(c, WEFT_E_SHAPE, "%s: expected a mask (N, H, W), found %s", input,
+                  weft_describe(t, shape, sizeof shape));
         return NULL;
     }
     if (weft_rank(t) == 2) t = weft_reshape(c, t, WEFT_SHAPE(1, weft_dim(t, 0), weft_dim(t, 1)));
@@ -43,7 +46,7 @@ weft_tensor *weft_pixels_tensor(weft_ctx *c, float *pixels, int rank, const int6
     return t;
 }
 
-/* ---- batches ------------------------------------------------------------------------------------------------------- */
+/* ---- batches ----------------------------------------------------------------------------------------------------- */
 
 weft_tensor *weft_batch_repeat(weft_ctx *c, weft_tensor *t, int64_t amount) {
     int rank = weft_rank(t);
@@ -70,7 +73,7 @@ weft_tensor *weft_batch_fit(weft_ctx *c, weft_tensor *t, int64_t count) {
     return weft_contiguous(c, weft_slice(c, t, 0, 0, count));
 }
 
-/* ---- scaling ------------------------------------------------------------------------------------------------------- */
+/* ---- scaling ----------------------------------------------------------------------------------------------------- */
 
 /* What is cut off each end of `side` where the picture is too long that way: half of side − side·ratio. */
 static int64_t margin(int64_t side, double ratio) {
@@ -91,7 +94,8 @@ static weft_tensor *lanczos(weft_ctx *c, weft_tensor *x, int64_t height, int64_t
     return weft_div(c, x, weft_scalar(c, WEFT_F32, 255));
 }
 
-weft_tensor *weft_upscale_to(weft_ctx *c, weft_tensor *x, weft_upscale how, int64_t height, int64_t width, bool center) {
+weft_tensor *weft_upscale_to(weft_ctx *c, weft_tensor *x, weft_upscale how, int64_t height, int64_t width,
+                             bool center) {
     static const weft_resample_mode modes[] = { WEFT_NEAREST_EXACT, WEFT_BILINEAR, WEFT_AREA, WEFT_BICUBIC };
     if (!weft_ok(c)) return NULL;
     if (height < 1 || width < 1) {

@@ -1,5 +1,6 @@
-/* SaveImage, PreviewImage: pictures to PNG files, with the graph that made them in the texts "prompt" and "workflow". ComfyUI's names of
- * files (prefix_00001_.png, counting on from what is there), its tokens in prefixes, and its rounding (255·x cut to whole numbers).
+/* SaveImage, PreviewImage: pictures to PNG files, with the graph that made them in the texts "prompt" and "workflow".
+ * ComfyUI's names of files (prefix_00001_.png, counting on from what is there), its tokens in prefixes, and its
+ * rounding (255·x cut to whole numbers).
  */
 #include "nodes/image/picture.h"
 #include "nodes/values.h"
@@ -14,14 +15,18 @@
 
 struct save_image { weft_tensor *images; const char *filename_prefix; };
 
-/* ---- names ------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- names ------------------------------------------------------------------------------------------------------- */
 
 /* The value of a %token%; false for one that is none. */
 static bool token(const char *name, size_t n, const struct tm *t, int64_t w, int64_t h, int64_t batch, char out[32]) {
-    static const char *const times[][2] = { { "year", "%Y" }, { "month", "%m" }, { "day", "%d" }, { "hour", "%H" }, { "minute", "%M" }, { "second", "%S" } };
+    static const char *const times[][2] = { { "year", "%Y" }, { "month", "%m" }, { "day", "%d" }, { "hour", "%H" },
+                                            { "minute", "%M" }, { "second", "%S" } };
     for (size_t i = 0; i < sizeof times / sizeof *times; i++)
         if (strlen(times[i][0]) == n && !memcmp(times[i][0], name, n)) return strftime(out, 32, times[i][1], t) > 0;
-    long long v = n == 5 && !memcmp(name, "width", 5) ? w : n == 6 && !memcmp(name, "height", 6) ? h : n == 9 && !memcmp(name, "batch_num", 9) ? batch : -1;
+    long long v = -1;
+    if (n == 5 && !memcmp(name, "width", 5)) v = w;
+    else if (n == 6 && !memcmp(name, "height", 6)) v = h;
+    else if (n == 9 && !memcmp(name, "batch_num", 9)) v = batch;
     if (v >= 0) snprintf(out, 32, "%lld", v);
     return v >= 0;
 }
@@ -98,13 +103,16 @@ static long next_number(const char *path) {
     return highest + 1;
 }
 
-/* ---- saving ----------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- saving ------------------------------------------------------------------------------------------------------ */
 
-/* *number: the last picture's of this batch, 0 for the first; numbers never fall within a batch, even where %batch_num% parts the names. */
-static bool save_one(weft_ctx *c, weft_tensor *image, const char *folder, const char *kind, const char *name, long *number) {
+/* *number: the last picture's of this batch, 0 for the first; numbers never fall within a batch, even where %batch_num%
+ * parts the names. */
+static bool save_one(weft_ctx *c, weft_tensor *image, const char *folder, const char *kind, const char *name,
+                     long *number) {
     const weft_run_info *info = weft_run_info_of(c);
     char stem[PATH_MAX - 32], path[PATH_MAX];
-    if (snprintf(stem, sizeof stem, "%s/%s", folder, name) >= (int)sizeof stem) return !weft_fail(c, WEFT_E_ARGUMENT, "filename_prefix: too long a name");
+    if (snprintf(stem, sizeof stem, "%s/%s", folder, name) >= (int)sizeof stem)
+        return !weft_fail(c, WEFT_E_ARGUMENT, "filename_prefix: too long a name");
     if (!make_folders(c, stem)) return false;
     long next = next_number(stem);
     *number = next > *number ? next : *number + 1;
@@ -122,7 +130,8 @@ static bool save_one(weft_ctx *c, weft_tensor *image, const char *folder, const 
 static void save(weft_ctx *c, weft_tensor *images, const char *prefix, const char *folder, const char *kind) {
     if (weft_rank(images) != 4) {
         char shape[96];
-        weft_fail(c, WEFT_E_SHAPE, "images: pictures (N, H, W, 3) are saved, not %s", weft_describe(images, shape, sizeof shape));
+        weft_fail(c, WEFT_E_SHAPE, "images: pictures (N, H, W, 3) are saved, not %s",
+                  weft_describe(images, shape, sizeof shape));
         return;
     }
     if (!folder) {
@@ -155,9 +164,11 @@ static void preview_image_run(weft_ctx *c, void *self) {
 
 const weft_node weft_node_SaveImage = {
     .name = "SaveImage", .title = "Save Image", .category = "image", .flags = WEFT_NODE_OUTPUT,
-    .summary = "Saves pictures as PNG in the output folder; each carries the graph that made it.", .size = sizeof(struct save_image),
+    .summary = "Saves pictures as PNG in the output folder; each carries the graph that made it.",
+    .size = sizeof(struct save_image),
     .inputs = (const weft_port[]){ WEFT_IMAGE_IN(struct save_image, images, "the pictures"),
-                                   WEFT_STRING_IN(struct save_image, filename_prefix, "ComfyUI", "start of the files' names; may name subfolders and hold %year% and the like"), { 0 } },
+                                   WEFT_STRING_IN(struct save_image, filename_prefix, "ComfyUI",
+                                                  "start of the names; may hold subfolders and %year%"), { 0 } },
     .run = save_image_run,
 };
 

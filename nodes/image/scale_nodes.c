@@ -7,7 +7,7 @@
 static const char *const methods[] = { "nearest-exact", "bilinear", "area", "bicubic", "lanczos", NULL };
 static const char *const crops[] = { "disabled", "center", NULL };
 
-/* ---- ImageScale ------------------------------------------------------------------------------------------------------ */
+/* ---- ImageScale -------------------------------------------------------------------------------------------------- */
 
 struct image_scale { weft_tensor *image; int upscale_method, crop; int64_t width, height; weft_tensor *out; };
 
@@ -34,15 +34,18 @@ const weft_node weft_node_ImageScale = {
     .summary = "Scales pictures to a size in pixels.", .size = sizeof(struct image_scale),
     .inputs = (const weft_port[]){
         WEFT_IMAGE_IN(struct image_scale, image, "the pictures"),
-        WEFT_CHOICE_IN(struct image_scale, upscale_method, methods, NULL, "how pixels are mixed; lanczos works on 8 bits"),
+        WEFT_CHOICE_IN(struct image_scale, upscale_method, methods, NULL,
+                       "how pixels are mixed; lanczos works on 8 bits"),
         WEFT_INT_IN(struct image_scale, width, 512, 0, 16384, 1, "pixels; 0 keeps the ratio of the sides"),
         WEFT_INT_IN(struct image_scale, height, 512, 0, 16384, 1, "pixels; 0 keeps the ratio of the sides"),
-        WEFT_CHOICE_IN(struct image_scale, crop, crops, NULL, "center: the ratio is kept, what stands over is cut off"), { 0 } },
-    .outputs = (const weft_port[]){ WEFT_OUT(struct image_scale, out, WEFT_PORT_TENSOR, "IMAGE", "IMAGE", "the scaled pictures"), { 0 } },
+        WEFT_CHOICE_IN(struct image_scale, crop, crops, NULL, "center: the ratio is kept, what stands over is cut off"),
+        { 0 } },
+    .outputs = (const weft_port[]){ WEFT_OUT(struct image_scale, out, WEFT_PORT_TENSOR, "IMAGE", "IMAGE",
+                                             "the scaled pictures"), { 0 } },
     .run = image_scale_run,
 };
 
-/* ---- ImageScaleBy ---------------------------------------------------------------------------------------------------- */
+/* ---- ImageScaleBy ------------------------------------------------------------------------------------------------ */
 
 struct image_scale_by { weft_tensor *image; int upscale_method; double scale_by; weft_tensor *out; };
 
@@ -59,8 +62,10 @@ const weft_node weft_node_ImageScaleBy = {
     .summary = "Scales pictures by a factor.", .size = sizeof(struct image_scale_by),
     .inputs = (const weft_port[]){
         WEFT_IMAGE_IN(struct image_scale_by, image, "the pictures"),
-        WEFT_CHOICE_IN(struct image_scale_by, upscale_method, methods, NULL, "how pixels are mixed; lanczos works on 8 bits"),
+        WEFT_CHOICE_IN(struct image_scale_by, upscale_method, methods, NULL,
+                       "how pixels are mixed; lanczos works on 8 bits"),
         WEFT_FLOAT_IN(struct image_scale_by, scale_by, 1, 0.01, 8, 0.01, "factor of both sides"), { 0 } },
-    .outputs = (const weft_port[]){ WEFT_OUT(struct image_scale_by, out, WEFT_PORT_TENSOR, "IMAGE", "IMAGE", "the scaled pictures"), { 0 } },
+    .outputs = (const weft_port[]){ WEFT_OUT(struct image_scale_by, out, WEFT_PORT_TENSOR, "IMAGE", "IMAGE",
+                                             "the scaled pictures"), { 0 } },
     .run = image_scale_by_run,
 };

@@ -1,4 +1,5 @@
-/* The one place where stb_image and stb_image_write are compiled: formats and sizes are narrowed to what Weft takes from strangers. */
+/* The one place where stb_image and stb_image_write are compiled: formats and sizes are narrowed to what Weft takes
+ * from strangers. */
 #include "nodes/image/picture.h"
 
 #pragma GCC diagnostic push

@@ -1,5 +1,6 @@
-/* See tiles.h. The places of tiles and the weights at their edges are ComfyUI's (tiled_scale): with overlaps of f output pixels, row t of a
- * tile has the weight (t+1)/f, from either end, and likewise columns; the sum is divided by the sum of weights. */
+/* See tiles.h. The places of tiles and the weights at their edges are ComfyUI's (tiled_scale): with overlaps of f
+ * output pixels, row t of a tile has the weight (t+1)/f, from either end, and likewise columns; the sum is divided by
+ * the sum of weights. */
 #include "nodes/latent/tiles.h"
 #include "nodes/image/pixels.h"
 
@@ -27,7 +28,8 @@ static void add_tile(division *d, const float *p, int64_t y0, int64_t x0, int64_
             float v = edge(y, h, fade) * edge(x, w, fade);
             int64_t at = (y0 + y) * width + x0 + x;
             d->weight[at] += v;
-            for (int64_t k = 0; k < d->channels; k++) d->sum[at * d->channels + k] += v * p[(y * w + x) * d->channels + k];
+            for (int64_t k = 0; k < d->channels; k++) d->sum[at * d->channels + k] += v * p[(y * w + x) * d->channels +
+                k];
         }
 }
 
@@ -49,7 +51,8 @@ static int64_t tiles_of(int64_t size, int64_t tile, int64_t overlap) {
 
 /* Adds one division's picture to out. */
 static bool divide(weft_ctx *c, division *d, int64_t th, int64_t tw, int64_t overlap, float *out) {
-    int64_t pixels = d->ratio * d->h * d->ratio * d->w, rows = tiles_of(d->h, th, overlap), columns = tiles_of(d->w, tw, overlap);
+    int64_t pixels = d->ratio * d->h * d->ratio * d->w, rows = tiles_of(d->h, th, overlap),
+        columns = tiles_of(d->w, tw, overlap);
     bool whole = th >= d->h && tw >= d->w;
     d->sum = weft_pixels_new(c, pixels * d->channels);
     d->weight = weft_pixels_new(c, pixels);
@@ -67,11 +70,13 @@ static bool divide(weft_ctx *c, division *d, int64_t th, int64_t tw, int64_t ove
 
 weft_tensor *weft_decode_tiled(weft_ctx *c, const weft_vae *v, weft_tensor *latent, int64_t tile, int64_t overlap) {
     if (!weft_ok(c)) return NULL;
-    division d = { .vae = v, .latent = latent, .ratio = (int64_t)1 << (v->config.blocks - 1), .h = weft_dim(latent, 1), .w = weft_dim(latent, 2),
+    division d = { .vae = v, .latent = latent, .ratio = (int64_t)1 << (v->config.blocks - 1), .h = weft_dim(latent, 1),
+                   .w = weft_dim(latent, 2),
                    .channels = v->config.out_channels };
     int64_t h = d.ratio * d.h, w = d.ratio * d.w;
     float *out = weft_pixels_new(c, h * w * d.channels);
-    bool good = out && divide(c, &d, 2 * tile, tile / 2, overlap, out) && divide(c, &d, tile / 2, 2 * tile, overlap, out) &&
+    bool good = out && divide(c, &d, 2 * tile, tile / 2, overlap, out) &&
+        divide(c, &d, tile / 2, 2 * tile, overlap, out) &&
                 divide(c, &d, tile, tile, overlap, out);
     if (good) return weft_affine(c, weft_pixels_tensor(c, out, WEFT_SHAPE(1, h, w, d.channels)), 1.0 / 3, 0);
     free(out);

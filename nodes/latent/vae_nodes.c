@@ -1,4 +1,5 @@
-/* VAEDecode, VAEDecodeTiled, VAEEncode, VAEEncodeForInpaint: between latents and pictures. ComfyUI's names, defaults and ranges. */
+/* VAEDecode, VAEDecodeTiled, VAEEncode, VAEEncodeForInpaint: between latents and pictures. ComfyUI's names, defaults
+ * and ranges. */
 #include "nodes/image/pixels.h"
 #include "nodes/latent/tiles.h"
 #include "nodes/values.h"
@@ -8,7 +9,8 @@
 
 #define VAE_IN(S) WEFT_OBJECT_IN(S, vae, "VAE", "the autoencoder")
 #define IMAGE_OUT(S) (const weft_port[]){ WEFT_OUT(S, out, WEFT_PORT_TENSOR, "IMAGE", "IMAGE", "the pictures"), { 0 } }
-#define LATENT_OUT(S) (const weft_port[]){ WEFT_OUT(S, out, WEFT_PORT_OBJECT, "LATENT", "LATENT", "the latents"), { 0 } }
+#define LATENT_OUT(S) (const weft_port[]){ WEFT_OUT(S, out, WEFT_PORT_OBJECT, "LATENT", "LATENT", "the latents"), \
+                                           { 0 } }
 
 /* Pixels a latent's side. */
 static int64_t ratio_of(const weft_vae *v) { return (int64_t)1 << (v->config.blocks - 1); }
@@ -17,13 +19,20 @@ static int64_t ratio_of(const weft_vae *v) { return (int64_t)1 << (v->config.blo
 static bool want_latent(weft_ctx *c, const weft_latent *l, const weft_vae *v) {
     if (!weft_want_image(c, l->samples, "samples")) return false;
     if (weft_dim(l->samples, 3) == v->config.latent_channels) return true;
-    weft_fail(c, WEFT_E_SHAPE, "samples: latents of %lld channels; the autoencoder takes %d", (long long)weft_dim(l->samples, 3), v->config.latent_channels);
+    weft_fail(c, WEFT_E_SHAPE, "samples: latents of %lld channels; the autoencoder takes %d",
+              (long long)weft_dim(l->samples, 3), v->config.latent_channels);
     return false;
 }
 
-/* ---- VAEDecode, VAEDecodeTiled --------------------------------------------------------------------------------------- */
+/* ---- VAEDecode, VAEDecodeTiled ----------------------------------------------------------------------------------- */
 
-struct decode { weft_latent *samples; weft_vae *vae; int64_t tile_size, overlap, temporal_size, temporal_overlap; weft_tensor *out; };
+struct decode {
+    weft_latent *samples;
+    weft_vae *vae;
+    int64_t tile_size, overlap, temporal_size, temporal_overlap;
+    weft_tensor *out;
+};
+typedef weft_tensor *decoding(weft_ctx *c, const struct decode *n, weft_tensor *one);
 
 static weft_tensor *decode_whole(weft_ctx *c, const struct decode *n, weft_tensor *one) {
     return weft_vae_decode(c, weft_root(n->vae->weights->tree), &n->vae->config, one);
@@ -35,7 +44,7 @@ static weft_tensor *decode_tiled(weft_ctx *c, const struct decode *n, weft_tenso
 }
 
 /* One latent at a time, as a decoded picture's activations are large; [−1, 1] → [0, 1]. */
-static void decode_each(weft_ctx *c, struct decode *n, weft_tensor *(*decode)(weft_ctx *c, const struct decode *n, weft_tensor *one)) {
+static void decode_each(weft_ctx *c, struct decode *n, decoding *decode) {
     if (!want_latent(c, n->samples, n->vae)) return;
     int64_t count = weft_dim(n->samples->samples, 0);
     weft_tensor **pictures = calloc((size_t)count, sizeof *pictures);
@@ -54,25 +63,29 @@ static void decode_run(weft_ctx *c, void *self) { decode_each(c, self, decode_wh
 static void decode_tiled_run(weft_ctx *c, void *self) { decode_each(c, self, decode_tiled); }
 
 const weft_node weft_node_VAEDecode = {
-    .name = "VAEDecode", .title = "VAE Decode", .category = "latent", .summary = "Turns latents into pictures.", .size = sizeof(struct decode),
-    .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct decode, samples, "LATENT", "the latents"), VAE_IN(struct decode), { 0 } },
+    .name = "VAEDecode", .title = "VAE Decode", .category = "latent", .summary = "Turns latents into pictures.",
+    .size = sizeof(struct decode),
+    .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct decode, samples, "LATENT", "the latents"),
+                                   VAE_IN(struct decode), { 0 } },
     .outputs = IMAGE_OUT(struct decode), .run = decode_run,
 };
 
-#define LATE_INT(f, d, low, st, h) { #f, "INT", WEFT_PORT_INT, WEFT_PORT_LATE, offsetof(struct decode, f), d, low, 4096, st, NULL, NULL, NULL, h }
+#define LATE_INT(f, d, low, st, h) { #f, "INT", WEFT_PORT_INT, WEFT_PORT_LATE, offsetof(struct decode, f), d, low, \
+                                     4096, st, NULL, NULL, NULL, h }
 
 const weft_node weft_node_VAEDecodeTiled = {
     .name = "VAEDecodeTiled", .title = "VAE Decode (Tiled)", .category = "_for_testing",
     .summary = "Turns latents into pictures tile by tile, which takes less memory.", .size = sizeof(struct decode),
-    .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct decode, samples, "LATENT", "the latents"), VAE_IN(struct decode),
-                                   WEFT_INT_IN(struct decode, tile_size, 512, 64, 4096, 32, "pixels a tile's side"),
+    .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct decode, samples, "LATENT", "the latents"),
+                                   VAE_IN(struct decode),
+                               WEFT_INT_IN(struct decode, tile_size, 512, 64, 4096, 32, "pixels a tile's side"),
                                    LATE_INT(overlap, 64, 0, 32, "pixels that neighbours share"),
                                    LATE_INT(temporal_size, 64, 8, 4, "for films: not used"),
                                    LATE_INT(temporal_overlap, 8, 4, 4, "for films: not used"), { 0 } },
     .outputs = IMAGE_OUT(struct decode), .run = decode_tiled_run,
 };
 
-/* ---- VAEEncode ------------------------------------------------------------------------------------------------------- */
+/* ---- VAEEncode --------------------------------------------------------------------------------------------------- */
 
 struct encode { weft_tensor *pixels; weft_vae *vae; weft_tensor *mask; int64_t grow_mask_by; weft_latent *out; };
 
@@ -90,7 +103,8 @@ static bool want_pixels(weft_ctx *c, const struct encode *n) {
     char shape[96];
     if (!weft_want_image(c, n->pixels, "pixels")) return false;
     if (weft_dim(n->pixels, 3) >= 3 && weft_dim(n->pixels, 1) >= ratio && weft_dim(n->pixels, 2) >= ratio) return true;
-    weft_fail(c, WEFT_E_SHAPE, "pixels: pictures of %lld × %lld and more are encoded, not %s", (long long)ratio, (long long)ratio,
+    weft_fail(c, WEFT_E_SHAPE, "pixels: pictures of %lld × %lld and more are encoded, not %s", (long long)ratio,
+              (long long)ratio,
               weft_describe(n->pixels, shape, sizeof shape));
     return false;
 }
@@ -108,7 +122,8 @@ static weft_latent *encode(weft_ctx *c, const weft_vae *v, weft_tensor *x, weft_
     }
     if (weft_ok(c)) all = count == 1 ? means[0] : weft_concat(c, 0, (int)count, means);
     free(means);
-    return all ? weft_latent_new(c, &(weft_latent){ .samples = all, .noise_mask = noise_mask, .downscale = (double)ratio_of(v) }) : NULL;
+    return all ? weft_latent_new(c, &(weft_latent){ .samples = all, .noise_mask = noise_mask,
+                                                    .downscale = (double)ratio_of(v) }) : NULL;
 }
 
 static void encode_run(weft_ctx *c, void *self) {
@@ -119,13 +134,14 @@ static void encode_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_VAEEncode = {
-    .name = "VAEEncode", .title = "VAE Encode", .category = "latent", .summary = "Turns pictures into latents (the distribution's mean).",
+    .name = "VAEEncode", .title = "VAE Encode", .category = "latent",
+    .summary = "Turns pictures into latents (the distribution's mean).",
     .size = sizeof(struct encode),
     .inputs = (const weft_port[]){ WEFT_IMAGE_IN(struct encode, pixels, "the pictures"), VAE_IN(struct encode), { 0 } },
     .outputs = LATENT_OUT(struct encode), .run = encode_run,
 };
 
-/* ---- VAEEncodeForInpaint --------------------------------------------------------------------------------------------- */
+/* ---- VAEEncodeForInpaint ----------------------------------------------------------------------------------------- */
 
 /* 1 where a mask (count, h, w) is 1 within a square of `size` around: size/2 before, the rest behind. */
 static float *widened(weft_ctx *c, const float *m, int64_t count, int64_t h, int64_t w, int64_t size) {
@@ -141,7 +157,8 @@ static float *widened(weft_ctx *c, const float *m, int64_t count, int64_t h, int
     return out;
 }
 
-/* Grey where the mask rounds to 1, so that nothing of what was there shines through; the noise mask reaches grow_mask_by further. */
+/* Grey where the mask rounds to 1, so that nothing of what was there shines through; the noise mask reaches
+ * grow_mask_by further. */
 static void encode_inpaint_run(weft_ctx *c, void *self) {
     struct encode *n = self;
     weft_tensor *m = want_pixels(c, n) ? weft_want_mask(c, n->mask, "mask") : NULL;
@@ -167,9 +184,11 @@ static void encode_inpaint_run(weft_ctx *c, void *self) {
 
 const weft_node weft_node_VAEEncodeForInpaint = {
     .name = "VAEEncodeForInpaint", .title = "VAE Encode (for Inpainting)", .category = "latent/inpaint",
-    .summary = "Turns pictures into latents with what the mask marks taken out, to be redrawn.", .size = sizeof(struct encode),
+    .summary = "Turns pictures into latents with what the mask marks taken out, to be redrawn.",
+    .size = sizeof(struct encode),
     .inputs = (const weft_port[]){ WEFT_IMAGE_IN(struct encode, pixels, "the pictures"), VAE_IN(struct encode),
                                    WEFT_MASK_IN(struct encode, mask, "1: is redrawn"),
-                                   WEFT_INT_IN(struct encode, grow_mask_by, 6, 0, 64, 1, "how much wider the noise mask is, in pixels"), { 0 } },
+                               WEFT_INT_IN(struct encode, grow_mask_by, 6, 0, 64, 1,
+                                               "how much wider the noise mask is, in pixels"), { 0 } },
     .outputs = LATENT_OUT(struct encode), .run = encode_inpaint_run,
 };

@@ -4,7 +4,7 @@
 
 #define MASK_OUT(S, h) (const weft_port[]){ WEFT_OUT(S, out, WEFT_PORT_TENSOR, "MASK", "MASK", h), { 0 } }
 
-/* ---- MaskToImage ----------------------------------------------------------------------------------------------------- */
+/* ---- MaskToImage ------------------------------------------------------------------------------------------------- */
 
 struct mask_to_image { weft_tensor *mask, *out; };
 
@@ -21,11 +21,12 @@ const weft_node weft_node_MaskToImage = {
     .name = "MaskToImage", .title = "Convert Mask to Image", .category = "mask", .summary = "A mask as grey pictures.",
     .size = sizeof(struct mask_to_image),
     .inputs = (const weft_port[]){ WEFT_MASK_IN(struct mask_to_image, mask, "the mask"), { 0 } },
-    .outputs = (const weft_port[]){ WEFT_OUT(struct mask_to_image, out, WEFT_PORT_TENSOR, "IMAGE", "IMAGE", "grey pictures"), { 0 } },
+    .outputs = (const weft_port[]){ WEFT_OUT(struct mask_to_image, out, WEFT_PORT_TENSOR, "IMAGE", "IMAGE",
+                                             "grey pictures"), { 0 } },
     .run = mask_to_image_run,
 };
 
-/* ---- ImageToMask ----------------------------------------------------------------------------------------------------- */
+/* ---- ImageToMask ------------------------------------------------------------------------------------------------- */
 
 struct image_to_mask { weft_tensor *image; int channel; weft_tensor *out; };
 static const char *const channels[] = { "red", "green", "blue", "alpha", NULL };
@@ -34,7 +35,8 @@ static void image_to_mask_run(weft_ctx *c, void *self) {
     struct image_to_mask *n = self;
     if (!weft_want_image(c, n->image, "image")) return;
     if (weft_dim(n->image, 3) <= n->channel) {
-        weft_fail(c, WEFT_E_SHAPE, "channel %s: the picture has %lld channels", channels[n->channel], (long long)weft_dim(n->image, 3));
+        weft_fail(c, WEFT_E_SHAPE, "channel %s: the picture has %lld channels", channels[n->channel],
+                  (long long)weft_dim(n->image, 3));
         return;
     }
     weft_tensor *one = weft_slice(c, n->image, 3, n->channel, 1);
@@ -43,14 +45,16 @@ static void image_to_mask_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_ImageToMask = {
-    .name = "ImageToMask", .title = "Convert Image to Mask", .category = "mask", .summary = "One channel of pictures as a mask.",
+    .name = "ImageToMask", .title = "Convert Image to Mask", .category = "mask",
+    .summary = "One channel of pictures as a mask.",
     .size = sizeof(struct image_to_mask),
     .inputs = (const weft_port[]){ WEFT_IMAGE_IN(struct image_to_mask, image, "the pictures"),
-                                   WEFT_CHOICE_IN(struct image_to_mask, channel, channels, NULL, "which channel"), { 0 } },
+                                   WEFT_CHOICE_IN(struct image_to_mask, channel, channels, NULL, "which channel"),
+                               { 0 } },
     .outputs = MASK_OUT(struct image_to_mask, "the mask"), .run = image_to_mask_run,
 };
 
-/* ---- SolidMask ------------------------------------------------------------------------------------------------------- */
+/* ---- SolidMask --------------------------------------------------------------------------------------------------- */
 
 struct solid_mask { double value; int64_t width, height; weft_tensor *out; };
 
@@ -62,12 +66,12 @@ static void solid_mask_run(weft_ctx *c, void *self) {
 const weft_node weft_node_SolidMask = {
     .name = "SolidMask", .category = "mask", .summary = "A mask of one value.", .size = sizeof(struct solid_mask),
     .inputs = (const weft_port[]){ WEFT_FLOAT_IN(struct solid_mask, value, 1, 0, 1, 0.01, "the value"),
-                                   WEFT_INT_IN(struct solid_mask, width, 512, 1, 16384, 1, "pixels"),
-                                   WEFT_INT_IN(struct solid_mask, height, 512, 1, 16384, 1, "pixels"), { 0 } },
+                               WEFT_INT_IN(struct solid_mask, width, 512, 1, 16384, 1, "pixels"),
+                               WEFT_INT_IN(struct solid_mask, height, 512, 1, 16384, 1, "pixels"), { 0 } },
     .outputs = MASK_OUT(struct solid_mask, "the mask"), .run = solid_mask_run,
 };
 
-/* ---- InvertMask ------------------------------------------------------------------------------------------------------ */
+/* ---- InvertMask -------------------------------------------------------------------------------------------------- */
 
 struct invert_mask { weft_tensor *mask, *out; };
 
@@ -77,12 +81,13 @@ static void invert_mask_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_InvertMask = {
-    .name = "InvertMask", .category = "mask", .summary = "Turns a mask round: 1 − x.", .size = sizeof(struct invert_mask),
+    .name = "InvertMask", .category = "mask", .summary = "Turns a mask round: 1 − x.",
+    .size = sizeof(struct invert_mask),
     .inputs = (const weft_port[]){ WEFT_MASK_IN(struct invert_mask, mask, "the mask"), { 0 } },
     .outputs = MASK_OUT(struct invert_mask, "the inverted mask"), .run = invert_mask_run,
 };
 
-/* ---- CropMask -------------------------------------------------------------------------------------------------------- */
+/* ---- CropMask ---------------------------------------------------------------------------------------------------- */
 
 struct crop_mask { weft_tensor *mask; int64_t x, y, width, height; weft_tensor *out; };
 
@@ -92,7 +97,8 @@ static void crop_mask_run(weft_ctx *c, void *self) {
     if (!m) return;
     int64_t h = weft_dim(m, 1), w = weft_dim(m, 2);
     if (n->x >= w || n->y >= h) {
-        weft_fail(c, WEFT_E_ARGUMENT, "x %lld, y %lld lies outside a mask of %lld × %lld", (long long)n->x, (long long)n->y, (long long)w, (long long)h);
+        weft_fail(c, WEFT_E_ARGUMENT, "x %lld, y %lld lies outside a mask of %lld × %lld", (long long)n->x,
+                  (long long)n->y, (long long)w, (long long)h);
         return;
     }
     m = weft_slice(c, m, 1, n->y, n->height < h - n->y ? n->height : h - n->y);
@@ -102,14 +108,16 @@ static void crop_mask_run(weft_ctx *c, void *self) {
 const weft_node weft_node_CropMask = {
     .name = "CropMask", .category = "mask", .summary = "Cuts a part out of a mask.", .size = sizeof(struct crop_mask),
     .inputs = (const weft_port[]){ WEFT_MASK_IN(struct crop_mask, mask, "the mask"),
-                                   WEFT_INT_IN(struct crop_mask, x, 0, 0, 16384, 1, "the left edge"),
-                                   WEFT_INT_IN(struct crop_mask, y, 0, 0, 16384, 1, "the upper edge"),
-                                   WEFT_INT_IN(struct crop_mask, width, 512, 1, 16384, 1, "pixels; less where the mask ends"),
-                                   WEFT_INT_IN(struct crop_mask, height, 512, 1, 16384, 1, "pixels; less where the mask ends"), { 0 } },
+                               WEFT_INT_IN(struct crop_mask, x, 0, 0, 16384, 1, "the left edge"),
+                               WEFT_INT_IN(struct crop_mask, y, 0, 0, 16384, 1, "the upper edge"),
+                               WEFT_INT_IN(struct crop_mask, width, 512, 1, 16384, 1,
+                                               "pixels; less where the mask ends"),
+                               WEFT_INT_IN(struct crop_mask, height, 512, 1, 16384, 1,
+                                               "pixels; less where the mask ends"), { 0 } },
     .outputs = MASK_OUT(struct crop_mask, "the part"), .run = crop_mask_run,
 };
 
-/* ---- ThresholdMask --------------------------------------------------------------------------------------------------- */
+/* ---- ThresholdMask ----------------------------------------------------------------------------------------------- */
 
 struct threshold_mask { weft_tensor *mask; double value; weft_tensor *out; };
 
@@ -122,7 +130,8 @@ static void threshold_mask_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_ThresholdMask = {
-    .name = "ThresholdMask", .category = "mask", .summary = "1 where a mask is above a value, 0 elsewhere.", .size = sizeof(struct threshold_mask),
+    .name = "ThresholdMask", .category = "mask", .summary = "1 where a mask is above a value, 0 elsewhere.",
+    .size = sizeof(struct threshold_mask),
     .inputs = (const weft_port[]){ WEFT_MASK_IN(struct threshold_mask, mask, "the mask"),
                                    WEFT_FLOAT_IN(struct threshold_mask, value, 0.5, 0, 1, 0.01, "the value"), { 0 } },
     .outputs = MASK_OUT(struct threshold_mask, "zeros and ones"), .run = threshold_mask_run,

@@ -1,4 +1,5 @@
-/* MaskComposite, FeatherMask, GrowMask: masks laid on each other, with soft edges, wider or narrower. ComfyUI's names and rules. */
+/* MaskComposite, FeatherMask, GrowMask: masks laid on each other, with soft edges, wider or narrower. ComfyUI's names
+ * and rules. */
 #include "nodes/image/pixels.h"
 #include "nodes/values.h"
 
@@ -9,7 +10,7 @@
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* ---- MaskComposite --------------------------------------------------------------------------------------------------- */
+/* ---- MaskComposite ----------------------------------------------------------------------------------------------- */
 
 struct mask_composite { weft_tensor *destination, *source; int64_t x, y; int operation; weft_tensor *out; };
 enum { MULTIPLY, ADD, SUBTRACT, AND, OR, XOR };
@@ -31,9 +32,11 @@ static void mask_composite_run(weft_ctx *c, void *self) {
     struct mask_composite *n = self;
     weft_tensor *to = weft_want_mask(c, n->destination, "destination"), *from = weft_want_mask(c, n->source, "source");
     if (!to || !from) return;
-    int64_t count = weft_dim(to, 0), h = weft_dim(to, 1), w = weft_dim(to, 2), sh = weft_dim(from, 1), sw = weft_dim(from, 2);
+    int64_t count = weft_dim(to, 0), h = weft_dim(to, 1), w = weft_dim(to, 2), sh = weft_dim(from, 1),
+        sw = weft_dim(from, 2);
     if (weft_dim(from, 0) != 1 && weft_dim(from, 0) != count) {
-        weft_fail(c, WEFT_E_SHAPE, "%lld source masks for %lld: one, or as many, are wanted", (long long)weft_dim(from, 0), (long long)count);
+        weft_fail(c, WEFT_E_SHAPE, "%lld source masks for %lld: one, or as many, are wanted",
+                  (long long)weft_dim(from, 0), (long long)count);
         return;
     }
     int64_t rows = least(sh, h - n->y), columns = least(sw, w - n->x), step = weft_dim(from, 0) == 1 ? 0 : sh * sw;
@@ -49,16 +52,18 @@ static void mask_composite_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_MaskComposite = {
-    .name = "MaskComposite", .category = "mask", .summary = "Lays one mask on another.", .size = sizeof(struct mask_composite),
+    .name = "MaskComposite", .category = "mask", .summary = "Lays one mask on another.",
+    .size = sizeof(struct mask_composite),
     .inputs = (const weft_port[]){ WEFT_MASK_IN(struct mask_composite, destination, "the mask below"),
                                    WEFT_MASK_IN(struct mask_composite, source, "the mask laid on it"),
-                                   WEFT_INT_IN(struct mask_composite, x, 0, 0, 16384, 1, "where its left edge comes"),
-                                   WEFT_INT_IN(struct mask_composite, y, 0, 0, 16384, 1, "where its upper edge comes"),
-                                   WEFT_CHOICE_IN(struct mask_composite, operation, operations, NULL, "what is done where both are"), { 0 } },
+                               WEFT_INT_IN(struct mask_composite, x, 0, 0, 16384, 1, "where its left edge comes"),
+                               WEFT_INT_IN(struct mask_composite, y, 0, 0, 16384, 1, "where its upper edge comes"),
+                                   WEFT_CHOICE_IN(struct mask_composite, operation, operations, NULL,
+                                                  "what is done where both are"), { 0 } },
     .outputs = MASK_OUT(struct mask_composite, "the mask of both"), .run = mask_composite_run,
 };
 
-/* ---- FeatherMask ----------------------------------------------------------------------------------------------------- */
+/* ---- FeatherMask ------------------------------------------------------------------------------------------------- */
 
 struct feather_mask { weft_tensor *mask; int64_t left, top, right, bottom; weft_tensor *out; };
 
@@ -77,21 +82,26 @@ static void feather_mask_run(weft_ctx *c, void *self) {
     float *p = m ? weft_pixels_read(c, m) : NULL;
     if (!p) return;
     int64_t count = weft_dim(m, 0), h = weft_dim(m, 1), w = weft_dim(m, 2);
-    for (int64_t i = 0; i < count * h * w; i++) p[i] = faded(faded(p[i], i % w, w, n->left, n->right), i / w % h, h, n->top, n->bottom);
+    for (int64_t i = 0; i < count * h * w; i++) {
+        p[i] = faded(p[i], i % w, w, n->left, n->right);
+        p[i] = faded(p[i], i / w % h, h, n->top, n->bottom);
+    }
     n->out = weft_pixels_tensor(c, p, WEFT_SHAPE(count, h, w));
 }
 
 const weft_node weft_node_FeatherMask = {
-    .name = "FeatherMask", .category = "mask", .summary = "Lets a mask fade toward its edges.", .size = sizeof(struct feather_mask),
+    .name = "FeatherMask", .category = "mask", .summary = "Lets a mask fade toward its edges.",
+    .size = sizeof(struct feather_mask),
     .inputs = (const weft_port[]){ WEFT_MASK_IN(struct feather_mask, mask, "the mask"),
-                                   WEFT_INT_IN(struct feather_mask, left, 0, 0, 16384, 1, "over how many pixels"),
-                                   WEFT_INT_IN(struct feather_mask, top, 0, 0, 16384, 1, "over how many pixels"),
-                                   WEFT_INT_IN(struct feather_mask, right, 0, 0, 16384, 1, "over how many pixels"),
-                                   WEFT_INT_IN(struct feather_mask, bottom, 0, 0, 16384, 1, "over how many pixels"), { 0 } },
+                               WEFT_INT_IN(struct feather_mask, left, 0, 0, 16384, 1, "over how many pixels"),
+                               WEFT_INT_IN(struct feather_mask, top, 0, 0, 16384, 1, "over how many pixels"),
+                               WEFT_INT_IN(struct feather_mask, right, 0, 0, 16384, 1, "over how many pixels"),
+                               WEFT_INT_IN(struct feather_mask, bottom, 0, 0, 16384, 1, "over how many pixels"),
+                               { 0 } },
     .outputs = MASK_OUT(struct feather_mask, "the soft mask"), .run = feather_mask_run,
 };
 
-/* ---- GrowMask -------------------------------------------------------------------------------------------------------- */
+/* ---- GrowMask ---------------------------------------------------------------------------------------------------- */
 
 struct grow_mask { weft_tensor *mask; int64_t expand; bool tapered_corners; weft_tensor *out; };
 
@@ -124,7 +134,8 @@ static void grow_mask_run(weft_ctx *c, void *self) {
     struct grow_mask *n = self;
     weft_tensor *m = weft_want_mask(c, n->mask, "mask");
     float *a = m ? weft_pixels_read(c, m) : NULL, *b = a ? weft_pixels_new(c, weft_count(m)) : NULL;
-    int64_t steps = n->expand < 0 ? -n->expand : n->expand, count = weft_dim(m, 0), h = weft_dim(m, 1), w = weft_dim(m, 2);
+    int64_t steps = n->expand < 0 ? -n->expand : n->expand, count = weft_dim(m, 0), h = weft_dim(m, 1),
+        w = weft_dim(m, 2);
     for (int64_t i = 0; b && n->expand < 0 && i < weft_count(m); i++) a[i] = -a[i];
     for (int64_t i = 0; b && i < steps && grow_once(a, b, count, h, w, !n->tapered_corners); i++) {
         float *t = a;
@@ -139,10 +150,12 @@ static void grow_mask_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_GrowMask = {
-    .name = "GrowMask", .title = "Grow Mask", .category = "mask", .summary = "Makes a mask wider (or, below 0, narrower) by pixels.",
+    .name = "GrowMask", .title = "Grow Mask", .category = "mask",
+    .summary = "Makes a mask wider (or, below 0, narrower) by pixels.",
     .size = sizeof(struct grow_mask),
     .inputs = (const weft_port[]){ WEFT_MASK_IN(struct grow_mask, mask, "the mask"),
-                                   WEFT_INT_IN(struct grow_mask, expand, 0, -16384, 16384, 1, "by how many pixels"),
-                                   WEFT_BOOL_IN(struct grow_mask, tapered_corners, 1, "corners grow slanted, not square"), { 0 } },
+                               WEFT_INT_IN(struct grow_mask, expand, 0, -16384, 16384, 1, "by how many pixels"),
+                                   WEFT_BOOL_IN(struct grow_mask, tapered_corners, 1,
+                                                "corners grow slanted, not square"), { 0 } },
     .outputs = MASK_OUT(struct grow_mask, "the mask"), .run = grow_mask_run,
 };
