@@ -144,6 +144,16 @@ TEST(runs_only_what_is_asked) {
     bed_free(&b);
 }
 
+/* Asked for by name, a node runs without a check of the whole graph: what comes along its links is looked at all the same. */
+TEST(values_of_another_type_never_arrive) {
+    struct bed b = bed_new("{\"1\":{\"class_type\":\"MakeThing\",\"inputs\":{\"broken\":false}},\"2\":{\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"1\",0],\"how\":\"add\"}}}");
+    const char *const targets[] = { "2", NULL };
+    CHECK_EQ(weft_runner_run(b.runner, b.g, targets), WEFT_E_ARGUMENT);
+    CHECK_HAS(weft_message(b.c), "takes TENSOR, not THING");
+    weft_clear(b.c);
+    bed_free(&b);
+}
+
 TEST(seeds_are_64_bits) {
     struct bed b = bed_new("{\"1\":{\"class_type\":\"Number\",\"inputs\":{\"seed\":18446744073709551615,\"value\":0}},"
                            "\"2\":{\"class_type\":\"Show\",\"inputs\":{\"what\":[\"1\",0]}}}");

@@ -158,10 +158,13 @@ static int choice_of(const weft_port *p, const char *s) {
     return -1;
 }
 
+/* Toward zero; what no 64-bit number holds gives 0. */
+static int64_t whole_part(double f) { return fabs(f) < 0x1p63 ? (int64_t)f : 0; }
+
 void weft_port_store(const weft_port *p, void *self, const weft_value *v) {
     void *field = (char *)self + p->offset;
     switch (p->kind) {
-    case WEFT_PORT_INT: *(int64_t *)field = v->kind == WEFT_PORT_FLOAT ? (int64_t)v->f : v->kind == WEFT_PORT_BOOL ? v->b : v->i; break;
+    case WEFT_PORT_INT: *(int64_t *)field = v->kind == WEFT_PORT_FLOAT ? whole_part(v->f) : v->kind == WEFT_PORT_BOOL ? v->b : v->i; break;
     case WEFT_PORT_FLOAT: *(double *)field = v->kind == WEFT_PORT_INT ? (double)v->i : v->f; break;
     case WEFT_PORT_BOOL: *(bool *)field = v->kind == WEFT_PORT_BOOL ? v->b : v->i != 0; break;
     case WEFT_PORT_STRING: case WEFT_PORT_FILE: *(const char **)field = v->s; break;

@@ -198,6 +198,25 @@ static void call_run(weft_ctx *c, call *k, const weft_run_info *info, weft_value
     weft_scope_end(c, s, NULL);
 }
 
+/* Fits a value to a port: an INT goes where a FLOAT is wanted, text where a choice or a file is. */
+static bool fit(weft_ctx *c, const weft_node *node, const weft_port *p, const weft_value *v, weft_value *to) {
+    bool number = (p->kind == WEFT_PORT_INT || p->kind == WEFT_PORT_FLOAT || p->kind == WEFT_PORT_BOOL) &&
+                  (v->kind == WEFT_PORT_INT || v->kind == WEFT_PORT_FLOAT || v->kind == WEFT_PORT_BOOL);
+    bool text = (p->kind == WEFT_PORT_STRING || p->kind == WEFT_PORT_CHOICE || p->kind == WEFT_PORT_FILE) && v->kind == WEFT_PORT_STRING;
+    bool link = (p->kind == v->kind || p->kind == WEFT_PORT_ANY) && (v->kind != WEFT_PORT_OBJECT || weft_type_fits(v->object->class->type, p->type));
+    if (!number && !text && !link) weft_fail(c, WEFT_E_ARGUMENT, "%s: input %s takes %s, not %s", node->name, p->name, p->type, v->type ? v->type : "this");
+    else if (!weft_value_copy(to, v)) weft_graph_no_memory(c);
+    return weft_ok(c);
+}
+
+/* Stores a value in its field; a text that is none of a choice's is a fault. */
+static bool store(weft_ctx *c, const weft_node *node, const weft_port *p, void *self, const weft_value *v) {
+    weft_port_store(p, self, v);
+    if (p->kind != WEFT_PORT_CHOICE || *(int *)((char *)self + p->offset) >= 0) return true;
+    weft_fail(c, WEFT_E_ARGUMENT, "%s: input %s has no choice \"%s\"", node->name, p->name, v->s);
+    return false;
+}
+
 /* Values from literals and from the nodes that it links to; signs them on the way. */
 static void gather(weft_runner *runner, const weft_graph *g, const weft_gnode *n, call *k, signature *key) {
     for (int i = 0; i < k->count && weft_ok(runner->c); i++) {
@@ -210,16 +229,17 @@ static void gather(weft_runner *runner, const weft_graph *g, const weft_gnode *n
         if (found == 2) {
             const weft_gnode *source = weft_graph_find(g, in->from);
             result *r = source ? runner->results[source - g->nodes] : NULL;
-            if (!r || in->slot < 0 || in->slot >= r->count || !weft_value_copy(&k->inputs[i], &r->outputs[in->slot])) {
+            if (!r || in->slot < 0 || in->slot >= r->count) {
                 weft_fail(runner->c, WEFT_E_ARGUMENT, "node %s (%s): input %s: nothing comes from node %s", n->id, n->class_name, p->name, in->from);
                 return;
             }
+            if (!fit(runner->c, n->node, p, &r->outputs[in->slot], &k->inputs[i])) return;
             sign_word(key, r->key.a);
             sign_word(key, r->key.b);
             sign_word(key, (uint64_t)in->slot);
         } else if (found == 1) sign_value(key, &k->inputs[i]);
         else if (found < 0) weft_fail(runner->c, WEFT_E_ARGUMENT, "node %s (%s): %s", n->id, n->class_name, text);
-        if (found > 0) weft_port_store(p, k->self, &k->inputs[i]);
+        if (found > 0 && weft_ok(runner->c)) store(runner->c, n->node, p, k->self, &k->inputs[i]);
     }
 }
 
@@ -366,17 +386,6 @@ const weft_run_info *weft_run_info_of(const weft_ctx *c) { return c->run_info; }
 
 /* ---- one node alone --------------------------------------------------------------------------------------------------------------------------- */
 
-/* Fits a value to a port: an INT goes where a FLOAT is wanted, text where a choice or a file is. */
-static bool fit(weft_ctx *c, const weft_node *node, const weft_port *p, const weft_value *v, weft_value *to) {
-    bool number = (p->kind == WEFT_PORT_INT || p->kind == WEFT_PORT_FLOAT || p->kind == WEFT_PORT_BOOL) &&
-                  (v->kind == WEFT_PORT_INT || v->kind == WEFT_PORT_FLOAT || v->kind == WEFT_PORT_BOOL);
-    bool text = (p->kind == WEFT_PORT_STRING || p->kind == WEFT_PORT_CHOICE || p->kind == WEFT_PORT_FILE) && v->kind == WEFT_PORT_STRING;
-    bool link = (p->kind == v->kind || p->kind == WEFT_PORT_ANY) && (v->kind != WEFT_PORT_OBJECT || weft_type_fits(v->object->class->type, p->type));
-    if (!number && !text && !link) weft_fail(c, WEFT_E_ARGUMENT, "%s: input %s takes %s, not %s", node->name, p->name, p->type, v->type ? v->type : "this");
-    else if (!weft_value_copy(to, v)) weft_graph_no_memory(c);
-    return weft_ok(c);
-}
-
 static bool fill_inputs(weft_ctx *c, call *k, const char *const *names, const weft_value *values, int n) {
     for (int i = 0; i < n; i++) {
         const weft_port *p = weft_port_find(k->node->inputs, names[i]);
@@ -394,11 +403,7 @@ static bool fill_inputs(weft_ctx *c, call *k, const char *const *names, const we
             weft_fail(c, WEFT_E_ARGUMENT, "%s: input %s (%s) is missing", k->node->name, p->name, p->type);
             return false;
         }
-        if (k->inputs[i].kind) weft_port_store(p, k->self, &k->inputs[i]);
-        if (p->kind == WEFT_PORT_CHOICE && *(int *)((char *)k->self + p->offset) < 0) {
-            weft_fail(c, WEFT_E_ARGUMENT, "%s: input %s has no choice \"%s\"", k->node->name, p->name, k->inputs[i].s);
-            return false;
-        }
+        if (k->inputs[i].kind && !store(c, k->node, p, k->self, &k->inputs[i])) return false;
     }
     return true;
 }
