@@ -1,5 +1,6 @@
 /* Table-driven command-line options: see cli.h. */
 #include "lua/cli.h"
+#include "runtime/nearest.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -26,33 +27,10 @@ bool cli_size(const char *text, size_t *bytes) {
     return true;
 }
 
-/* Levenshtein's distance; names longer than the row are never near. */
-static int distance(const char *a, const char *b) {
-    enum { LONGEST = 63 };
-    size_t n = strlen(b);
-    if (n > LONGEST || strlen(a) > LONGEST) return INT_MAX;
-    int row[LONGEST + 1];
-    for (size_t j = 0; j <= n; j++) row[j] = (int)j;
-    for (size_t i = 0; a[i]; i++) {
-        int diagonal = row[0];
-        row[0] = (int)i + 1;
-        for (size_t j = 0; j < n; j++) {
-            int change = diagonal + (a[i] != b[j]), insert = row[j] + 1, drop = row[j + 1] + 1;
-            diagonal = row[j + 1];
-            row[j + 1] = change < insert ? (change < drop ? change : drop) : (insert < drop ? insert : drop);
-        }
-    }
-    return row[n];
-}
-
 const char *cli_nearest(const char *name, const char *const *names, int count) {
-    const char *best = NULL;
-    int least = (int)strlen(name) / 3 + 2;
-    for (int i = 0; i < count; i++) {
-        int d = distance(name, names[i]);
-        if (d < least) { least = d; best = names[i]; }
-    }
-    return best;
+    weft_nearest near = { .name = name };
+    for (int i = 0; i < count; i++) weft_nearest_try(&near, names[i]);
+    return near.best;
 }
 
 void cli_help(const cli_command *command, FILE *out) {

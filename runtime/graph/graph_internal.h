@@ -4,10 +4,7 @@
 
 #include <cjson/cJSON.h>
 #include "runtime/graph/graph.h"
-
-/* The nearest of several names: set name, try candidates, read best (NULL: none is near). */
-typedef struct weft_nearest { const char *name, *best; int least; } weft_nearest;
-void weft_nearest_try(weft_nearest *n, const char *candidate);
+#include "runtime/nearest.h"
 
 char *weft_text_copy(const char *text, size_t length);      /* NULL without memory; weft_host_free() */
 

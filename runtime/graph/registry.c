@@ -3,7 +3,6 @@
 #include "runtime/graph/graph_internal.h"
 #include "runtime/internal.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,40 +64,6 @@ bool weft_type_fits(const char *from, const char *to) {
         for (const char *j = to; next_type(&j, &b, &b_length);)
             if ((a_length == 1 && *a == '*') || (b_length == 1 && *b == '*') || (a_length == b_length && !memcmp(a, b, a_length))) return true;
     return false;
-}
-
-/* ---- names that are near ------------------------------------------------------------------------------------------------------ */
-
-enum { LONGEST = 127 };     /* longer names are never near */
-
-/* Levenshtein's distance, upper and lower case alike. */
-static int distance(const char *a, const char *b) {
-    size_t n = strlen(b);
-    if (n > LONGEST || strlen(a) > LONGEST) return INT_MAX;
-    int row[LONGEST + 1];
-    for (size_t j = 0; j <= n; j++) row[j] = (int)j;
-    for (size_t i = 0; a[i]; i++) {
-        int diagonal = row[0];
-        row[0] = (int)i + 1;
-        for (size_t j = 0; j < n; j++) {
-            bool same = (a[i] | 0x20) == (b[j] | 0x20);
-            int best = diagonal + !same;
-            if (row[j] + 1 < best) best = row[j] + 1;
-            if (row[j + 1] + 1 < best) best = row[j + 1] + 1;
-            diagonal = row[j + 1];
-            row[j + 1] = best;
-        }
-    }
-    return row[n];
-}
-
-void weft_nearest_try(weft_nearest *n, const char *candidate) {
-    if (!n->least) n->least = (int)strlen(n->name) / 3 + 2;
-    int d = distance(n->name, candidate);
-    if (d < n->least) {
-        n->least = d ? d : 1;
-        n->best = candidate;
-    }
 }
 
 /* ---- the registry --------------------------------------------------------------------------------------------------------------- */
