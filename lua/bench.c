@@ -148,31 +148,35 @@ static const bench benches[] = {
     { "attention", "attention: images, queries, keys, heads, width", attention_setup, attention_run },
     { "norm", "GroupNorm + SiLU: images, side, channels", norm_setup, norm_run },
 };
-enum { BENCHES = sizeof benches / sizeof benches[0], FIRST_OP = 4 };
+enum { BENCHES = sizeof benches / sizeof benches[0] };
 static const op_case *const op_cases[BENCHES] = { NULL, NULL, NULL, NULL, gemm_cases, conv_cases, attention_cases, norm_cases };
 
 /* ---- running -------------------------------------------------------------------------------------------- */
 
 static int by_size(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
 
-static void print_result(const bench *b, const bench_state *s, double seconds, double flops, size_t peak, bool first) {
+/* What one benchmark on one shape gave; of several shapes: the sums, and the largest memory. */
+typedef struct bench_result { double seconds, flops; size_t peak; } bench_result;
+
+static void shape_text(const op_case *op, char *out, size_t size) {
+    const int64_t v[] = { op->a, op->b, op->c, op->d, op->e };
+    *out = 0;
+    for (int i = 0; i < 5 && v[i]; i++) snprintf(out + strlen(out), size - strlen(out), "%s%lld", i ? ", " : "", (long long)v[i]);
+}
+
+static void print_line(const char *name, const op_case *op, const bench_result *r) {
     char shape[96] = "";
-    if (s->op) {
-        const int64_t v[] = { s->op->a, s->op->b, s->op->c, s->op->d, s->op->e };
-        for (int i = 0; i < 5 && v[i]; i++) snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%lld", i ? "," : "", (long long)v[i]);
-    }
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    if (s->o->json)
-        printf("%s  {\"name\": \"%s\", \"shape\": [%s], \"seconds\": %.6g, \"gflops\": %.6g, \"peak_bytes\": %zu, \"peak_resident_bytes\": %zu}",
-               first ? "" : ",\n", b->name, shape, seconds, flops / seconds / 1e9, peak, (size_t)usage.ru_maxrss * 1024);
-    else
-        printf("%-11s %-24s %10.3f ms %9.1f GFLOP/s %9.1f MiB\n", b->name, shape, seconds * 1e3, flops / seconds / 1e9, (double)peak / 0x1p20);
+    if (op) shape_text(op, shape, sizeof shape);
+    printf("%-11s %-26s %10.3f ms %9.1f GFLOP/s %9.1f MiB\n", name, shape, r->seconds * 1e3, r->flops / r->seconds / 1e9, (double)r->peak / 0x1p20);
     fflush(stdout);
 }
 
+static void print_numbers(const bench_result *r) {
+    printf("\"seconds\": %.6g, \"gflops\": %.6g, \"peak_bytes\": %zu", r->seconds, r->flops / r->seconds / 1e9, r->peak);
+}
+
 /* One benchmark on one shape in a context of its own. */
-static int measure(const bench *b, const op_case *op, const bench_options *o, bool first) {
+static int measure(const bench *b, const op_case *op, const bench_options *o, bench_result *out) {
     weft_ctx *c = weft_ctx_new(&(weft_options){ .device = o->device, .threads = o->threads, .precision = (weft_precision)o->precision });
     if (!c) { fputs("weft bench: out of memory\n", stderr); return 1; }
     bench_state s = { .o = o, .op = op };
@@ -195,7 +199,7 @@ static int measure(const bench *b, const op_case *op, const bench_options *o, bo
     else {
         qsort(seconds, (size_t)o->runs, sizeof *seconds, by_size);
         double median = o->runs % 2 ? seconds[o->runs / 2] : (seconds[o->runs / 2 - 1] + seconds[o->runs / 2]) / 2;
-        print_result(b, &s, median, flops, weft_memory_peak(c), first);
+        *out = (bench_result){ median, flops, weft_memory_peak(c) };
     }
     weft_scope_end(c, scope, NULL);
     for (int i = 0; i < 6; i++) weft_unref(s.in[i]);
@@ -206,25 +210,44 @@ static int measure(const bench *b, const op_case *op, const bench_options *o, bo
     return status;
 }
 
-static int run_named(const char *name, const bench_options *o, bool *first) {
-    for (int i = 0; i < BENCHES; i++) {
-        if (strcmp(benches[i].name, name)) continue;
-        if (!op_cases[i]) {
-            int status = measure(&benches[i], NULL, o, *first);
-            *first = false;
-            return status;
+/* All shapes of a benchmark. In JSON one object: the sums, and for operations each shape's own numbers in "cases". */
+static int run_bench(const bench *b, const op_case *cases, const bench_options *o) {
+    static const op_case none;
+    bench_result all = { 0 }, r = { 0 };
+    if (o->json) printf("{\"name\": \"%s\", ", b->name);
+    if (o->json && cases) fputs("\"cases\": [", stdout);
+    for (const op_case *op = cases ? cases : &none; op == &none || op->a; op++) {
+        if (measure(b, cases ? op : NULL, o, &r)) return 1;
+        all = (bench_result){ all.seconds + r.seconds, all.flops + r.flops, r.peak > all.peak ? r.peak : all.peak };
+        if (!o->json) print_line(b->name, cases ? op : NULL, &r);
+        else if (cases) {
+            char shape[96];
+            shape_text(op, shape, sizeof shape);
+            printf("%s{\"shape\": [%s], ", op == cases ? "" : ", ", shape);
+            print_numbers(&r);
+            putchar('}');
         }
-        for (const op_case *op = op_cases[i]; op->a; op++) {
-            if (measure(&benches[i], op, o, *first)) return 1;
-            *first = false;
-        }
-        return 0;
+        if (op == &none) break;
     }
+    if (!o->json) return 0;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    if (cases) fputs("], ", stdout);
+    print_numbers(&all);
+    printf(", \"peak_resident_bytes\": %zu}", (size_t)usage.ru_maxrss * 1024);
+    return 0;
+}
+
+/* The benchmark's number; −1 after a message. */
+static int find_bench(const char *name) {
     const char *names[BENCHES], *near;
-    for (int i = 0; i < BENCHES; i++) names[i] = benches[i].name;
+    for (int i = 0; i < BENCHES; i++) {
+        names[i] = benches[i].name;
+        if (!strcmp(name, names[i])) return i;
+    }
     near = cli_nearest(name, names, BENCHES);
     fprintf(stderr, "weft bench: there is no benchmark \"%s\"%s%s%s\nSee: weft bench --help\n", name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-    return 1;
+    return -1;
 }
 
 int command_bench(int argc, char **argv) {
@@ -238,7 +261,7 @@ int command_bench(int argc, char **argv) {
         { "batch", CLI_INT, &o.batch, "N", "pictures at once, for models", 1, 64, NULL },
         { "size", CLI_INT, &o.size, "N", "the picture's side in pixels, for models (default 512)", 8, 8192, NULL },
         { "device", CLI_TEXT, &o.device, "NAME", "cpu (default) or reference", 0, 0, NULL },
-        { "json", CLI_FLAG, &o.json, NULL, "print JSON: seconds, gflops, peak_bytes, peak_resident_bytes", 0, 0, NULL },
+        { "json", CLI_FLAG, &o.json, NULL, "print JSON: one object a benchmark, in a list where there are several", 0, 0, NULL },
         { 0 } };
     char details[1024] = "Benchmarks (default: all):";
     for (int i = 0; i < BENCHES; i++)
@@ -246,10 +269,16 @@ int command_bench(int argc, char **argv) {
     const cli_command command = { "bench", "[NAME …] [--threads N] [--json]", "Times models and operations on this machine.", details, options, 0, -1 };
     int count, parsed = cli_parse(&command, argc, argv, &count), status = 0;
     if (parsed != CLI_RUN) return parsed == CLI_HELP ? 0 : 1;
-    bool first = true;
-    if (o.json) puts("[");
-    for (int i = 0; i < count && !status; i++) status = run_named(argv[i], &o, &first);
-    for (int i = 0; i < BENCHES && !count && !status; i++) status = run_named(benches[i].name, &o, &first);
-    if (o.json) puts(first ? "]" : "\n]");
+    int chosen[64], n = count ? (count < 64 ? count : 64) : BENCHES;
+    for (int i = 0; i < n; i++) {
+        chosen[i] = count ? find_bench(argv[i]) : i;
+        if (chosen[i] < 0) return 1;
+    }
+    if (o.json && n > 1) puts("[");
+    for (int i = 0; i < n && !status; i++) {
+        if (o.json && i) puts(",");
+        status = run_bench(&benches[chosen[i]], op_cases[chosen[i]], &o);
+    }
+    if (o.json) puts(n > 1 ? "\n]" : "");
     return status;
 }

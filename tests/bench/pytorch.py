@@ -58,7 +58,7 @@ def worker(name, threads, channels_last, pipe):
 def weft(args, name):
     out = subprocess.run([args.weft, "bench", name, "--threads", str(args.threads), "--runs", "1", "--json", *args.weft_args.split()],
                          check=True, capture_output=True, text=True).stdout
-    return json.loads(out)[0]
+    return json.loads(out)
 
 
 def main():
