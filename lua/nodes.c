@@ -95,7 +95,8 @@ static int print_json(const session *s, const weft_node *only) {
     cJSON *root = cJSON_CreateObject();
     const weft_node *n;
     if (only) cJSON_AddItemToObject(root, only->name, node_json(s, only));
-    else for (int i = 0; (n = weft_registry_at(s->registry, i)); i++) cJSON_AddItemToObject(root, n->name, node_json(s, n));
+    else for (int i = 0; (n = weft_registry_at(s->registry, i)); i++)
+        if (!(n->flags & WEFT_NODE_EDITOR)) cJSON_AddItemToObject(root, n->name, node_json(s, n));
     char *text = cJSON_Print(root);
     if (text) puts(text);
     free(text);

@@ -5,7 +5,10 @@
 #include "lua/commands.h"
 #include "lua/session.h"
 
-/* ---- run ------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- events of a run ------------------------------------------------------------------------------------------------------------------------------- */
+
+/* The node that runs: what progress and errors are about. */
+struct running { const char *node, *class_name; };
 
 static void on_event(void *user, const char *what, const char *node, const char *class_name, const char *file, double seconds) {
     (void)user;
@@ -18,20 +21,63 @@ static void on_event(void *user, const char *what, const char *node, const char 
     }
 }
 
-static void on_event_json(void *user, const char *what, const char *node, const char *class_name, const char *file, double seconds) {
-    (void)user;
-    printf("{\"event\": \"%s\", \"node\": ", what);
+/* {"event": WHAT, "node": …, "class": …; the caller closes the object. */
+static void open_json(const char *what, const char *node, const char *class_name) {
+    printf("{\"event\": \"%s\"", what);
+    if (!node) return;
+    fputs(", \"node\": ", stdout);
     session_print_text(node);
     fputs(", \"class\": ", stdout);
     session_print_text(class_name);
-    if (file) {
-        fputs(", \"file\": ", stdout);
-        session_print_text(file);
-    }
-    if (!strcmp(what, "done")) printf(", \"seconds\": %.6f", seconds);
+}
+
+static void text_json(const char *key, const char *text) {
+    if (!text) return;
+    printf(", \"%s\": ", key);
+    session_print_text(text);
+}
+
+static void close_json(void) {
     puts("}");
     fflush(stdout);
 }
+
+static void on_event_json(void *user, const char *what, const char *node, const char *class_name, const char *file, double seconds) {
+    struct running *r = user;
+    *r = strcmp(what, "done") ? (struct running){ node, class_name } : (struct running){ NULL, NULL };
+    open_json(what, node, class_name);
+    text_json("file", file);
+    if (!strcmp(what, "done")) printf(", \"seconds\": %.6f", seconds);
+    close_json();
+}
+
+static bool on_progress_json(void *user, const char *what, int64_t done, int64_t total) {
+    const struct running *r = user;
+    if (!session_shows(what)) return true;
+    open_json("progress", r->node, r->class_name);
+    text_json("what", what);
+    printf(", \"step\": %lld, \"steps\": %lld", (long long)done, (long long)total);
+    close_json();
+    return true;
+}
+
+static void errors_json(session *s, const weft_faults *faults, const struct running *r) {
+    for (int i = 0; i < faults->count; i++) {
+        const weft_fault *f = &faults->items[i];
+        open_json("error", f->node, f->class_name);
+        text_json("input", f->input);
+        text_json("type", f->type);
+        text_json("message", f->details);
+        close_json();
+    }
+    if (weft_ok(s->c)) return;
+    open_json("error", r->node, r->class_name);
+    text_json("type", weft_error(s->c) == WEFT_E_CANCELLED ? "interrupted" : "failed");
+    text_json("message", weft_message(s->c));
+    close_json();
+}
+
+/* ---- run ------------------------------------------------------------------------------------------------------------------------------------------- */
 
 /* "3.seed=7": everything before the last dot in front of the "=" is the node's id. */
 static bool apply_set(session *s, weft_graph *g, const char *text) {
@@ -54,10 +100,13 @@ static int run_graph(session *s, const char *file, const struct cli_many *sets) 
     weft_faults faults = { 0 };
     if (weft_ok(s->c)) weft_graph_check(s->c, g, &s->folders, &faults);
     weft_runner *runner = NULL;
+    struct running running = { NULL, NULL };
+    if (s->json) weft_set_progress(s->c, on_progress_json, &running);
     if (weft_ok(s->c) && !faults.count) {
-        runner = weft_runner_new(s->c, s->registry, &(weft_runner_options){ .folders = s->folders, .event = s->json ? on_event_json : on_event });
+        runner = weft_runner_new(s->c, s->registry, &(weft_runner_options){ .folders = s->folders, .event = s->json ? on_event_json : on_event, .user = &running });
         if (runner && weft_runner_run(runner, g, NULL)) { /* told below */ }
     }
+    if (s->json) errors_json(s, &faults, &running);
     int status = !weft_ok(s->c) ? session_fail(s, "run") : faults.count ? 1 : 0;
     if (faults.count) session_print_faults(&faults, file);
     weft_faults_free(&faults);
@@ -74,7 +123,14 @@ int command_run(int argc, char **argv) {
         SESSION_FOLDER_OPTIONS(s), SESSION_RUN_OPTIONS(s),
         { "json", CLI_FLAG, &s.json, NULL, "print each event as a line of JSON", 0, 0, NULL }, { 0 } };
     const cli_command command = { "run", "FILE [--set ID.INPUT=VALUE …]", "Runs a graph: a workflow in API or UI format, or a picture that carries one.",
-                                  "Prints the path of every file it writes.", options, 1, 1 };
+        "Prints the path of every file it writes. With --json, one object a line, each with \"event\" and, where it is about a node, \"node\" and\n"
+        "\"class\":\n"
+        "  start      a node begins\n"
+        "  progress   \"what\" it is at, \"step\" of \"steps\"\n"
+        "  wrote      \"file\", a path\n"
+        "  done       it took \"seconds\"\n"
+        "  cached     its result is there already\n"
+        "  error      \"type\" and \"message\"; \"input\" where a fault is about one. The exit status is then 1, or 130 after Ctrl-C", options, 1, 1 };
     int plain, parsed = cli_parse(&command, argc, argv, &plain), status = parsed == CLI_HELP ? 0 : 1;
     if (parsed == CLI_RUN && session_open(&s, "run")) status = run_graph(&s, argv[0], &sets);
     session_close(&s);

@@ -23,14 +23,32 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* A bar for the samplers' steps and other slow work: "sample  [######    ] 12/20  3.41 s/step". */
+/* Whether the cursor stands behind a bar that was not finished. */
+static bool bar_is_open;
+
+static void close_bar(void) {
+    if (bar_is_open) fputc('\n', stderr);
+    bar_is_open = false;
+}
+
+bool session_shows(const char *what) {
+    static const char *const shown[] = { "sample", "load", "decode", "encode", "tiles", "grow" };
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
+        if (!strcmp(what, shown[i])) return true;
+    return false;
+}
+
+/* A bar for the samplers' steps and other slow work: "sample   [######    ] 12/20  3.41 s/step". */
 static bool show_progress(void *user, const char *what, int64_t done, int64_t total) {
     static double start;
+    static int64_t first;
     static char last[32];
     (void)user;
-    if (strcmp(what, "sample") && strcmp(what, "load") && strcmp(what, "decode")) return true;
-    if (done == 0 || strcmp(last, what)) {
+    if (!session_shows(what)) return true;
+    if (!bar_is_open || strcmp(last, what)) {
+        close_bar();
         start = now();
+        first = done;
         snprintf(last, sizeof last, "%s", what);
     }
     char bar[31];
@@ -38,8 +56,9 @@ static bool show_progress(void *user, const char *what, int64_t done, int64_t to
     for (int i = 0; i < 30; i++) bar[i] = i < filled ? '#' : ' ';
     bar[30] = 0;
     fprintf(stderr, "\r%-8s [%s] %lld/%lld", what, bar, (long long)done, (long long)total);
-    if (done > 0) fprintf(stderr, "  %.2f s/step ", (now() - start) / (double)done);
-    if (done >= total) fputc('\n', stderr);
+    if (done > first) fprintf(stderr, "  %.2f s/step ", (now() - start) / (double)(done - first));
+    bar_is_open = true;
+    if (done >= total) close_bar();
     fflush(stderr);
     return true;
 }
@@ -79,8 +98,9 @@ void session_close(session *s) {
 }
 
 int session_fail(session *s, const char *command) {
+    close_bar();
     if (weft_error(s->c) == WEFT_E_CANCELLED) {
-        fputs("\ninterrupted\n", stderr);
+        fputs("interrupted\n", stderr);
         return 130;
     }
     fprintf(stderr, "weft %s: %s\n", command, weft_message(s->c));

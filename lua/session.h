@@ -35,6 +35,8 @@ bool session_open(session *s, const char *command);
 void session_close(session *s);
 /* Prints the context's error; returns the exit status: 1, or 130 where it was cancelled. */
 int session_fail(session *s, const char *command);
+/* Whether this kind of progress is one of whole steps, pictures or parts, and not of the layers within. */
+bool session_shows(const char *what);
 /* Prints faults for people, a line each. */
 void session_print_faults(const weft_faults *faults, const char *file);
 

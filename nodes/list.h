@@ -21,6 +21,7 @@
     N(LoadImageMask) N(MaskToImage) N(ImageToMask) N(SolidMask) N(InvertMask) N(CropMask) N(ThresholdMask) \
     N(MaskComposite) N(FeatherMask) N(GrowMask) \
     /* util */ \
-    N(PrimitiveInt) N(PrimitiveFloat) N(PrimitiveString) N(PrimitiveStringMultiline) N(PrimitiveBoolean)
+    N(PrimitiveInt) N(PrimitiveFloat) N(PrimitiveString) N(PrimitiveStringMultiline) N(PrimitiveBoolean) \
+    N(Reroute) N(Note) N(MarkdownNote)
 
 #endif

@@ -81,8 +81,11 @@ static const weft_node use_thing_node = {
     .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct use_thing, thing, "THING", "it"), { 0 } }, .run = use_thing_run,
 };
 
+/* The real ones. */
+extern const weft_node weft_node_Reroute, weft_node_Note;
+
 static weft_registry *registry(void) {
-    static const weft_node *const nodes[] = { &number_node, &mix_node, &show_node, &make_thing_node, &use_thing_node, NULL };
+    static const weft_node *const nodes[] = { &weft_node_Reroute, &weft_node_Note, &number_node, &mix_node, &show_node, &make_thing_node, &use_thing_node, NULL };
     weft_registry *r = weft_registry_new();
     if (!r || !weft_registry_add(r, nodes)) abort();
     return r;
@@ -258,6 +261,35 @@ TEST(tells_all_faults_at_once) {
     CHECK_EQ(RUN(b), WEFT_E_ARGUMENT);
     CHECK_HAS(weft_message(b.c), "9 faults more");
     weft_clear(b.c);
+    weft_faults_free(&f);
+    bed_free(&b);
+}
+
+/* Reroute's input has any name in files; what comes through it is checked as if it came straight. A note is there and does nothing. */
+TEST(reroutes_and_notes) {
+    struct bed b = bed_new(
+        "{\"1\":{\"class_type\":\"Number\",\"inputs\":{\"seed\":3,\"value\":2}},\"2\":{\"class_type\":\"Reroute\",\"inputs\":{\"\":[\"1\",0]}},"
+        "\"3\":{\"class_type\":\"Reroute\",\"inputs\":{\"input\":[\"2\",0]}},\"4\":{\"class_type\":\"Note\",\"inputs\":{}},"
+        "\"5\":{\"class_type\":\"Show\",\"inputs\":{\"what\":[\"3\",0],\"prefix\":\"\"}}}");
+    weft_faults f;
+    REQUIRE(b.g);
+    CHECK_EQ(weft_graph_check(b.c, b.g, NULL, &f), WEFT_OK);
+    CHECK_EQ(f.count, 0);
+    CHECK_EQ(RUN(b), WEFT_OK);
+    CHECK_NEAR(shown[0], 5, 0);
+    CHECK_EQ(weft_runner_ran(b.runner), 4);
+    CHECK_EQ(weft_graph_link(b.c, b.g, "2", "value", "3", 0), WEFT_OK);     /* round and round */
+    CHECK_EQ(weft_graph_check(b.c, b.g, NULL, &f), WEFT_OK);
+    CHECK(f.count == 1 && has_fault(&f, "dependency_cycle", NULL, "(Reroute) needs"));
+    weft_faults_free(&f);
+    CHECK(weft_graph_add(b.c, b.g, "6", "MakeThing") && !weft_graph_link(b.c, b.g, "2", "value", "6", 0));
+    weft_graph_set_text(b.c, b.g, "6", "broken", "false");
+    CHECK_EQ(weft_graph_check(b.c, b.g, NULL, &f), WEFT_OK);
+    CHECK(f.count == 1 && has_fault(&f, "return_type_mismatch", "5", "node 3 (Reroute) gives THING"));
+    weft_faults_free(&f);
+    CHECK_EQ(weft_graph_clear_input(b.c, b.g, "2", "value"), WEFT_OK);
+    CHECK_EQ(weft_graph_check(b.c, b.g, NULL, &f), WEFT_OK);
+    CHECK(f.count == 1 && has_fault(&f, "required_input_missing", "2", "value"));
     weft_faults_free(&f);
     bed_free(&b);
 }

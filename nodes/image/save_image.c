@@ -123,7 +123,7 @@ static bool save_one(weft_ctx *c, weft_tensor *image, const char *folder, const 
     if (info->workflow_json) { texts[n++] = "workflow"; texts[n++] = info->workflow_json; }
     weft_tensor *pixels = weft_cast(c, weft_clamp(c, weft_affine(c, image, 255, 0), 0, 255), WEFT_U8);
     if (weft_picture_save(c, path, pixels, texts)) return false;
-    if (info->wrote) info->wrote(info->user, "images", path, kind);
+    if (info->wrote) info->wrote(info->user, "images", path + strlen(folder) + 1, kind);
     return true;
 }
 

@@ -84,6 +84,19 @@ int weft_port_resolve(const weft_port *p, const weft_gnode *n, weft_gin **in, we
     return -1;
 }
 
+/* The type that a node's output gives. What passes on what it is given (Reroute) gives what its input links to; "*" where that is not known. */
+static const char *type_given(const weft_graph *g, const weft_gnode *n, int slot) {
+    for (int hops = 0; hops <= g->count; hops++) {
+        if (!n || !n->node || slot < 0 || slot >= weft_port_count(n->node->outputs)) return "*";
+        if (!weft_node_passes_on(n->node)) return n->node->outputs[slot].type;
+        const weft_gin *in = weft_gnode_input(n, n->node->inputs[0].name);
+        if (!in || in->kind != WEFT_INPUT_LINK) return "*";
+        n = weft_graph_find(g, in->from);
+        slot = in->slot;
+    }
+    return "*";
+}
+
 static void check_link(struct checking *k, const weft_gnode *n, const weft_port *p, const weft_gin *in) {
     const weft_gnode *source = weft_graph_find(k->g, in->from);
     if (!source) {
@@ -96,10 +109,10 @@ static void check_link(struct checking *k, const weft_gnode *n, const weft_port 
         note(k, "bad_linked_input", n, p->name, "input %s links to output %d of node %s (%s), which has %d", p->name, in->slot, source->id, source->class_name, count);
         return;
     }
-    const weft_port *out = &source->node->outputs[in->slot];
-    if (!weft_type_fits(out->type, p->type))
+    const char *given = type_given(k->g, source, in->slot);
+    if (!weft_type_fits(given, p->type))
         note(k, "return_type_mismatch", n, p->name, "input %s takes %s, but output %d of node %s (%s) gives %s", p->name, p->type, in->slot, source->id,
-             source->class_name, out->type);
+             source->class_name, given);
 }
 
 static void check_file(struct checking *k, const weft_gnode *n, const weft_port *p, const char *name) {

@@ -22,6 +22,10 @@ static const char *const *subfolders_of(const char *kind) {
 
 static bool is_picture_kind(const char *kind) { return !strcmp(kind, "input") || !strcmp(kind, "output") || !strcmp(kind, "temp"); }
 
+const char *weft_folders_path(const weft_folders *f, const char *kind) {
+    return !strcmp(kind, "input") ? f->input : !strcmp(kind, "output") ? f->output : !strcmp(kind, "temp") ? f->temp : NULL;
+}
+
 /* ---- names ------------------------------------------------------------------------------------------------------------------------------ */
 
 /* A name cleaned of outer spaces and backslashes, copied to out; false with why it cannot stand for a file below a folder. */
@@ -62,7 +66,7 @@ static const char *annotated(char *name, const char *kind) {
 static bool each_folder(const weft_folders *f, const char *kind, bool (*visit)(void *user, const char *folder), void *user) {
     char path[PATH_MAX];
     if (is_picture_kind(kind)) {
-        const char *folder = !strcmp(kind, "input") ? f->input : !strcmp(kind, "output") ? f->output : f->temp;
+        const char *folder = weft_folders_path(f, kind);
         return folder && visit(user, folder);
     }
     const char *const alone[] = { kind, NULL }, *const *subs = subfolders_of(kind);

@@ -31,7 +31,8 @@ typedef struct weft_run_info {
     const char *node_id, *class_name;
     const char *prompt_json;        /* the whole graph in API format, for a picture's metadata */
     const char *workflow_json;      /* the UI format it came from, or NULL */
-    /* Tells the runner of a file that was written ("images", path relative to its folder, "output"). */
+    /* Tells the runner of a file that was written: what it holds ("images"), its path below its folder ("day/a_00001_.png"), and which
+     * of the folders that is ("output", "temp"). */
     void (*wrote)(void *user, const char *kind, const char *file, const char *folder);
     void *user;
 } weft_run_info;
@@ -88,7 +89,7 @@ char *weft_faults_json(const weft_faults *faults);
 typedef struct weft_runner weft_runner;
 typedef struct weft_runner_options {
     weft_folders folders;
-    /* Events: "start" (before a node runs), "done" (seconds), "cached", "wrote" (file). */
+    /* Events: "start" (before a node runs), "done" (seconds), "cached", "wrote" (file: its path, folder and all). */
     void (*event)(void *user, const char *what, const char *node, const char *class_name, const char *file, double seconds);
     void *user;
 } weft_runner_options;

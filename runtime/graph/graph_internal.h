@@ -43,6 +43,9 @@ weft_status weft_gnode_set(weft_ctx *c, weft_gnode *n, const char *name, cJSON *
 weft_status weft_gnode_link(weft_ctx *c, weft_gnode *n, const char *name, const char *from, int slot);
 weft_status weft_graph_no_memory(weft_ctx *c);
 
+/* The folder of pictures of this kind ("input", "output", "temp"); NULL for other kinds and where it is not given. */
+const char *weft_folders_path(const weft_folders *f, const char *kind);
+
 /* The forms of a file. Each fills an empty graph from a tree. */
 weft_status weft_graph_from_api(weft_ctx *c, weft_graph *g, const char *file, const cJSON *root);     /* read_api.c */
 weft_status weft_graph_from_ui(weft_ctx *c, weft_graph *g, const char *file, const cJSON *root);      /* read_ui*.c */
@@ -59,6 +62,8 @@ bool weft_picture_read_text(weft_ctx *c, const char *file, const void *bytes, si
 bool weft_literal_read(const weft_port *port, const cJSON *literal, weft_value *out, const char **fault, char *text, size_t size);
 /* A port's default as a value; false where it has none (an object) or without memory. */
 bool weft_port_initial(const weft_port *port, weft_value *out);
+/* Whether a class gives out the one thing it is given, whatever that is (Reroute). Takes NULL. */
+bool weft_node_passes_on(const weft_node *n);
 const weft_port *weft_port_find(const weft_port *ports, const char *name);
 int weft_port_count(const weft_port *ports);
 /* Stores a value in the node's struct; the field borrows from the value. A CHOICE must be one of the port's (−1 is stored otherwise). */

@@ -99,9 +99,10 @@ typedef struct weft_port {
 enum {
     WEFT_NODE_OUTPUT = 1,       /* is run for its own sake (SaveImage) */
     WEFT_NODE_VOLATILE = 2,     /* never taken from the cache */
-    WEFT_NODE_VIRTUAL = 4,      /* of the editor only (Note): read, never run */
+    WEFT_NODE_VIRTUAL = 4,      /* read, never run (Note) */
     WEFT_NODE_DEPRECATED = 8,
-    WEFT_NODE_EXPERIMENTAL = 16
+    WEFT_NODE_EXPERIMENTAL = 16,
+    WEFT_NODE_EDITOR = 32       /* ComfyUI's editor has it of its own: not in /object_info */
 };
 
 typedef struct weft_node {

@@ -21,6 +21,10 @@ int weft_port_count(const weft_port *ports) {
     return n;
 }
 
+bool weft_node_passes_on(const weft_node *n) {
+    return n && weft_port_count(n->inputs) == 1 && weft_port_count(n->outputs) == 1 && n->inputs[0].kind == WEFT_PORT_ANY && n->outputs[0].kind == WEFT_PORT_ANY;
+}
+
 /* ---- literals -------------------------------------------------------------------------------------------------------------------------- */
 
 static bool fault(const char **type, const char *is, char *text, size_t size, const char *format, ...) WEFT_PRINTF(5, 6);

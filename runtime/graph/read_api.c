@@ -47,6 +47,12 @@ static weft_status read_node(weft_ctx *c, weft_graph *g, const char *file, const
     if (!n) return weft_error(c);
     for (const cJSON *in = inputs ? inputs->child : NULL; in; in = in->next)
         if (read_input(c, n, in)) return weft_error(c);
+    if (weft_node_passes_on(n->node) && n->input_count == 1) {      /* editors call it "", or anything */
+        char *only = weft_text_copy(n->node->inputs[0].name, strlen(n->node->inputs[0].name));
+        if (!only) return weft_graph_no_memory(c);
+        weft_host_free(n->inputs[0].name);
+        n->inputs[0].name = only;
+    }
     const cJSON *meta = cJSON_GetObjectItemCaseSensitive(v, "_meta"), *title = cJSON_GetObjectItemCaseSensitive(meta, "title");
     if (cJSON_IsString(title) && !(n->title = weft_text_copy(title->valuestring, strlen(title->valuestring)))) return weft_graph_no_memory(c);
     return WEFT_OK;

@@ -7,6 +7,7 @@
 #include "runtime/graph/graph_internal.h"
 #include "runtime/internal.h"
 
+#include <limits.h>
 #include <string.h>
 #include <time.h>
 
@@ -167,9 +168,11 @@ struct telling { weft_runner *runner; const weft_gnode *n; };
 
 static void tell_file(void *user, const char *kind, const char *file, const char *folder) {
     struct telling *t = user;
+    const char *root = weft_folders_path(&t->runner->o.folders, folder);
+    char path[PATH_MAX];
     (void)kind;
-    (void)folder;
-    event(t->runner, "wrote", t->n, file, 0);
+    snprintf(path, sizeof path, "%s/%s", root ? root : ".", file);
+    event(t->runner, "wrote", t->n, path, 0);
 }
 
 /* Runs the node in a scope of its own and moves its outputs to out (count of them). */
