@@ -311,6 +311,78 @@ typedef struct weft_timestep_args {
     void *y;
 } weft_timestep_args;
 
+/* ---- training ------------------------------------------------------------------------------------------- */
+
+/* Optimisers change their arrays in place. type: f32 or f64, of every array but sums; state starts as zeros. Hyperparameters
+ * that depend on the step are the caller's to work out, in double. No update stops half-way for the cancel flag. */
+
+/* *y = Σ x² over n elements, in double whatever the type: added up piece by piece in a fixed order. */
+typedef struct weft_sum_squares_args {
+    weft_dtype type;
+    int64_t n;
+    const void *x;
+    double *y;                          /* in the back end's memory */
+} weft_sum_squares_args;
+
+/* y = a + t·(b − a), n elements; y may be a or b. What a and b have in common stays to the bit: a moving average of equal values
+ * does not drift, as it would by t·b + (1 − t)·a with both factors rounded. */
+typedef struct weft_lerp_args {
+    weft_dtype type;
+    int64_t n;
+    double t;
+    const void *a, *b;
+    void *y;
+} weft_lerp_args;
+
+/* Adam (Kingma, Ba 2014), AdamW (Loshchilov, Hutter 2017): g += weight_decay·p, or, decoupled, p −= lr·weight_decay·p;
+ * m += (1 − beta1)·(g − m); v = beta2·v + (1 − beta2)·g²; p −= lr/correct1 · m / (√v/√correct2 + eps). */
+typedef struct weft_adam_args {
+    weft_dtype type;
+    int64_t n;
+    double lr, beta1, beta2, eps, weight_decay;
+    double correct1, correct2;          /* 1 − beta^step */
+    int decoupled;
+    const void *grad;
+    void *param, *m, *v;
+} weft_adam_args;
+
+/* g += weight_decay·p; m = momentum·m + (1 − dampening)·g, or g where `first`; p −= lr·(m, or g + momentum·m for nesterov).
+ * m NULL: no momentum. */
+typedef struct weft_sgd_args {
+    weft_dtype type;
+    int64_t n;
+    double lr, momentum, dampening, weight_decay;
+    int nesterov, first;
+    const void *grad;
+    void *param, *m;
+} weft_sgd_args;
+
+/* Lion (Chen and others 2023): p −= lr·weight_decay·p + lr·sign(beta1·m + (1 − beta1)·g); m = beta2·m + (1 − beta2)·g. */
+typedef struct weft_lion_args {
+    weft_dtype type;
+    int64_t n;
+    double lr, beta1, beta2, weight_decay;
+    const void *grad;
+    void *param, *m;
+} weft_lion_args;
+
+/* Adafactor (Shazeer, Stern 2018), in three calls on the same arguments.
+ * moments: the squares g² + eps of a gradient (batch, rows, cols), averaged over cols into row (batch, rows) and over rows into
+ *     col (batch, cols), each moving: row = decay·row + (1 − decay)·mean. row NULL: not factored, col is like the gradient.
+ * size: *squares = Σ u², u = g·√(mean of the batch's row / row)/√col, or g/√col.
+ * apply: u is divided by max(1, rms(u)/clip) and multiplied by lr·max(least, rms(p)) (lr alone where param_squares, Σ p², is NULL);
+ *     m = beta1·m + (1 − beta1)·u takes its place, m NULL: not; p −= weight_decay·(that learning rate)·p, then p −= u. */
+typedef struct weft_adafactor_args {
+    weft_dtype type;
+    int64_t batch, rows, cols;
+    double decay, eps;
+    double lr, least, clip, beta1, weight_decay;
+    const void *grad;
+    void *row, *col, *param, *m;
+    double *squares;                    /* in the back end's memory, as param_squares */
+    const double *param_squares;
+} weft_adafactor_args;
+
 /* ---- the table ------------------------------------------------------------------------------------------ */
 
 /* One row a kernel; from it come the table's members, their numbers and their names. */
@@ -318,9 +390,11 @@ typedef struct weft_timestep_args {
     K(pack) K(unpack) K(gemm) K(matmul) K(conv2d) K(attention) \
     K(group_norm) K(layer_norm) K(softmax) \
     K(unary) K(affine) K(binary) K(axpby) K(geglu) K(copy) K(fill) K(reduce) \
-    K(resample) K(pad) K(embedding) K(timestep)
+    K(resample) K(pad) K(embedding) K(timestep) \
+    K(sum_squares) K(lerp) K(adam) K(sgd) K(lion) K(adafactor_moments) K(adafactor_size) K(adafactor_apply)
 
 typedef struct weft_pack_args weft_unpack_args;
+typedef struct weft_adafactor_args weft_adafactor_moments_args, weft_adafactor_size_args, weft_adafactor_apply_args;
 
 enum weft_kernel_id {
 #define K(name) WEFT_KERNEL_##name,

@@ -48,6 +48,11 @@ TEST(types_are_as_the_table_says) {
         RUN(resample, .type = t, .mode = WEFT_PIL_BICUBIC); RUN(pad, .type = t);
         RUN(embedding, .type = t, .table_type = WEFT_F32, .id_type = WEFT_I64);
         RUN(timestep, .type = t, .dim = 2, .max_period = 100);
+        double sum;
+        RUN(sum_squares, .type = t, .y = &sum); RUN(lerp, .type = t);
+        RUN(adam, .type = t); RUN(sgd, .type = t); RUN(lion, .type = t);
+        RUN(adafactor_moments, .type = t); RUN(adafactor_size, .type = t, .squares = &sum);
+        RUN(adafactor_apply, .type = t, .squares = &sum);
 #undef RUN
         for (int id = 0; id < WEFT_KERNEL_COUNT; id++) {
             int want = k->types[id] >> t & 1 ? WEFT_K_OK : WEFT_K_NO_TYPE;

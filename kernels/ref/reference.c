@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include "kernels/ref/ref.h"
 
+#define UPDATES (REF_BIT(WEFT_F32) | REF_BIT(WEFT_F64))
+
 static const char *describe(void) { return "naive, in double"; }
 
 static void *mem_alloc(size_t bytes) {
@@ -36,8 +38,9 @@ static const weft_kernels reference = {
         REF_FLOATS, REF_FLOATS, REF_FLOATS, REF_FLOATS, REF_FLOATS, REF_ALL, REF_ALL,
         REF_FLOATS,                                                                     /* unary … reduce */
         REF_FLOATS | REF_BIT(WEFT_U8), REF_ALL, REF_FLOATS, REF_FLOATS,                 /* resample … timestep */
+        UPDATES, UPDATES, UPDATES, UPDATES, UPDATES, UPDATES, UPDATES, UPDATES,         /* sum_squares … adafactor_apply */
     },
 };
-_Static_assert(WEFT_KERNEL_COUNT == 21, "a new kernel needs its types above, in the order of the list");
+_Static_assert(WEFT_KERNEL_COUNT == 29, "a new kernel needs its types above, in the order of the list");
 
 const weft_kernels *weft_kernels_reference(void) { return &reference; }
