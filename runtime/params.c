@@ -74,19 +74,19 @@ static bool reshape(weft_ctx *c, weft_tree *t, uint32_t node, int rank, const in
     return view != NULL;
 }
 
-/* Returns the node, and where that is of use its tensor. */
-static weft_tensor *get(
-    weft_ctx *c, weft_params p, const char *name, weft_init init, int rank, const int64_t *shape, uint32_t *at) {
+/* The tensor of the place *at, which becomes the place in the trees below that has it. */
+static weft_tensor *get(weft_ctx *c, weft_params *at, weft_init init, int rank, const int64_t *shape) {
     char details[2 * WEFT_TEXT + 64], has[WEFT_TEXT], wants[WEFT_TEXT];
-    if (!weft_ok(c)) return NULL;
-    if (!p.tree) {
-        weft_fail(c, WEFT_E_ARGUMENT, "parameter %s: there is no tree to find it in", name);
-        return NULL;
-    }
-    weft_tree *t = p.tree;
-    uint32_t node = *at = param_place(t, p.node, name);
-    if (node == PARAM_NOWHERE) return NULL;
+    weft_tree *t = at->tree;
+    uint32_t node = at->node;
     weft_tensor *tensor = t->nodes[node].tensor;
+    if (!tensor && t->below) {
+        *at = (weft_params){ t->below, t->nodes[node].base };
+        tensor = get(c, at, init, rank, shape);
+        if (!tensor || !t->nodes[node].deltas || weft_is_shape_only(c)) return tensor;
+        *at = (weft_params){ t, node };
+        return param_merge(c, t, node, tensor);
+    }
     if (!tensor && t->making) tensor = make(c, t, node, init, rank, shape);
     else if (!tensor) return fault(c, t, node, PARAM_MISSING, "", rank, shape);
     if (!tensor) return NULL;
@@ -105,21 +105,32 @@ static weft_tensor *get(
     return fault(c, t, node, PARAM_MISSHAPEN, details, rank, shape);
 }
 
+/* The place `name` below p; {0} with the error set. */
+static weft_params place_of(weft_ctx *c, weft_params p, const char *name) {
+    if (!weft_ok(c)) return (weft_params){ 0 };
+    if (!p.tree) {
+        weft_fail(c, WEFT_E_ARGUMENT, "parameter %s: there is no tree to find it in", name);
+        return (weft_params){ 0 };
+    }
+    uint32_t node = param_place(p.tree, p.node, name);
+    return node == PARAM_NOWHERE ? (weft_params){ 0 } : (weft_params){ p.tree, node };
+}
+
 weft_tensor *weft_param(weft_ctx *c, weft_params p, const char *name, weft_init init, int rank, const int64_t *shape) {
-    uint32_t node;
-    return get(c, p, name, init, rank, shape, &node);
+    weft_params at = place_of(c, p, name);
+    return at.tree ? get(c, &at, init, rank, shape) : NULL;
 }
 
 weft_tensor *param_vector(weft_ctx *c, weft_params p, const char *name, weft_init init, int64_t n, weft_dtype type) {
-    uint32_t node;
-    weft_tensor *t = get(c, p, name, init, 1, &n, &node);
+    weft_params at = place_of(c, p, name);
+    weft_tensor *t = at.tree ? get(c, &at, init, 1, &n) : NULL;
     if (!t || weft_type(t) == type) return t;
-    struct param_node *at = &p.tree->nodes[node];
-    if (at->cast && weft_type(at->cast) == type) return at->cast;
+    struct param_node *node = &at.tree->nodes[at.node];
+    if (node->cast && weft_type(node->cast) == type) return node->cast;
     weft_tensor *cast = weft_cast(c, t, type);
-    if (cast && p.tree->frozen && !weft_is_shape_only(c)) {
-        weft_unref(at->cast);
-        at->cast = weft_ref(cast);
+    if (cast && at.tree->frozen && !weft_is_shape_only(c)) {
+        weft_unref(node->cast);
+        node->cast = weft_ref(cast);
     }
     return cast;
 }

@@ -71,6 +71,38 @@ typedef struct weft_init { weft_init_kind kind; double fan_in, std; } weft_init;
  * Missing, misshapen or of a type that is no float: noted in a check, an error otherwise. The tree owns it. */
 weft_tensor *weft_param(weft_ctx *c, weft_params p, const char *name, weft_init init, int rank, const int64_t *shape);
 
+/* ---- overlays: a tree that changes another one, which stays as it is ------------------------------------- */
+
+/* A tree over `below` (of the same context), which must outlive it: what it has not itself is below's, packed forms
+ * too. NULL with the error set. */
+weft_tree *weft_tree_overlay(weft_ctx *c, weft_tree *below);
+
+/* W′ = W + scale·up·down, as matrices (n, r) and (r, k) of any rank; down NULL: W + scale·up, up of W's size. */
+typedef struct weft_delta { weft_tensor *up, *down; double scale; } weft_delta;
+/* Changes a parameter that the trees below have; several deltas add up. W′ is made when it is first asked for: in f32
+ * (f64 for f64), rounded once to the type of W. Shapes that do not go together are an error. */
+weft_status weft_tree_add_delta(weft_ctx *c, weft_tree *t, const char *name, const weft_delta *delta) WEFT_MUST_CHECK;
+/* Adds all deltas of another overlay over the same tree, so that a stack of changes makes each W′ once. */
+weft_status weft_tree_copy_deltas(weft_ctx *c, weft_tree *t, const weft_tree *from) WEFT_MUST_CHECK;
+
+/* Low-rank adapters, for training: y = layer(x) + scale·up(down(x)) beside a layer that keeps its weight. They are
+ * the overlay's own tensors "PLACE.lora_A.weight" (down: (r, k) or (r, C, kh, kw)) and "PLACE.lora_B.weight" (up:
+ * (n, r) or (n, r, 1, 1)). arXiv:2106.09685. */
+typedef struct weft_adapter { const char *place; weft_tensor *down, *up; double scale; } weft_adapter;
+/* Adds one to the layer at a place; shapes that do not fit its weight are an error. */
+weft_status weft_tree_add_adapter(weft_ctx *c, weft_tree *t, const weft_adapter *adapter) WEFT_MUST_CHECK;
+/* Adds new ones to all layers (linear or convolution) whose place is one of the NULL-terminated targets or ends in
+ * ".target", as PEFT's target_modules: down uniform ±1/√k (Kaiming with a = √5), up 0, scale alpha/rank. A target that
+ * no layer has is an error. */
+weft_status weft_tree_make_adapters(weft_ctx *c, weft_tree *t, const char *const *targets, int rank, double alpha,
+    weft_dtype type, uint64_t seed) WEFT_MUST_CHECK;
+/* The i-th of the overlay's own, in the order in which they were added; false past the end. The tensors are the
+ * tree's. */
+bool weft_tree_adapter(const weft_tree *t, int64_t i, weft_adapter *adapter);
+/* Adds the overlay's adapters to `to`, another overlay over the same tree, as deltas of the weights. Their tensors are
+ * shared, so that W′ is made of what they hold when it is first asked for. */
+weft_status weft_tree_merge_adapters(weft_ctx *c, weft_tree *to, const weft_tree *from) WEFT_MUST_CHECK;
+
 /* ---- layers: the parameters "weight" and "bias" below p, applied -------------------------------------------- */
 
 weft_tensor *weft_nn_linear(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias);

@@ -18,8 +18,15 @@ struct param_source {
     struct param_pin pins[];
 };
 
+/* A change of a parameter below. */
+struct param_delta { struct param_delta *next; weft_tensor *up, *down; double scale; };
+
+/* An adapter of a layer below; down and up are nodes. */
+struct param_adapter { struct param_adapter *next; uint32_t down, up; double scale; char place[]; };
+
 struct param_node {
     uint32_t parent;
+    uint32_t base;              /* of an overlay: the same place in the tree below */
     uint32_t name;              /* its last part: an offset into weft_tree.text */
     uint32_t length;
     bool filled;                /* a tensor here or below */
@@ -28,6 +35,8 @@ struct param_node {
     weft_tensor *tensor;
     weft_tensor *cast;          /* a small vector in the type of the activations that used it last */
     struct param_pin *pin;      /* NULL: not of a file */
+    struct param_delta *deltas; /* of an overlay: the tensor will be the one below, changed by these in turn */
+    const struct param_adapter *adapter;    /* of an overlay: of the layer here; NULL: it has none */
 };
 
 struct param_listed { const char *name; uint32_t node; };
@@ -37,6 +46,7 @@ struct param_report;
 struct weft_tree {
     weft_ctx *ctx;
     char *name;
+    weft_tree *below;           /* of an overlay; NULL: the tree stands for itself */
     struct param_node *nodes;   /* 0 is the root */
     uint32_t node_count, node_room;
     char *text;                 /* the parts of names, each with a 0 */
@@ -51,6 +61,7 @@ struct weft_tree {
     struct param_source *sources;
     struct param_listed *list;  /* the tensors by full name, made when asked for */
     char *list_text;
+    struct param_adapter *adapters;     /* in the order in which they were added */
     struct param_report *report;        /* NULL: no check is running */
 };
 
@@ -58,6 +69,8 @@ struct weft_tree {
 uint32_t param_find(const weft_tree *t, uint32_t node, const char *name);
 /* The same, made where there is none; PARAM_NOWHERE with the error set. */
 uint32_t param_place(weft_tree *t, uint32_t node, const char *name);
+/* The place that has the tensor `at` stands for: at itself or one below it; {0}: none has. A delta counts as one. */
+weft_params param_owner(weft_params at);
 /* The full name without the tree's; returns out. */
 const char *param_path(const weft_tree *t, uint32_t node, char *out, size_t size);
 /* Puts a tensor at a node that has none; the tree takes a reference. */
@@ -72,6 +85,13 @@ bool param_list(weft_tree *t);
 /* A tensor of this shape whose values depend on seed and name alone, in the innermost scope. */
 weft_tensor *param_fill(
     weft_ctx *c, weft_dtype type, uint64_t seed, const char *name, weft_init init, int rank, const int64_t *shape);
+
+/* Makes the tensor of a node with deltas from the one below, and puts it there; NULL with the error set. */
+weft_tensor *param_merge(weft_ctx *c, weft_tree *t, uint32_t node, weft_tensor *below);
+void param_drop_deltas(struct param_node *node);
+/* A place of t whose parameter below may be changed by up·down; {0} with the error set, as where they do not fit it. */
+weft_params param_changed(
+    weft_ctx *c, weft_tree *t, const char *name, const weft_tensor *up, const weft_tensor *down);
 
 enum param_fault { PARAM_MISSING, PARAM_MISSHAPEN, PARAM_UNTYPED, PARAM_UNUSED, PARAM_FAULTS };
 /* Notes a fault of the place in the running check. */

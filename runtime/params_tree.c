@@ -70,7 +70,13 @@ static bool grow_text(weft_tree *t, size_t more) {
     return true;
 }
 
+static uint32_t step(weft_tree *t, uint32_t node, const char *part, size_t n);
+
+/* A new place; in an overlay, in the trees below too. */
 static uint32_t add_node(weft_tree *t, uint32_t parent, const char *part, size_t n) {
+    uint32_t base = 0;
+    if (t->below && t->node_count) base = step(t->below, t->nodes[parent].base, part, n);
+    if (base == PARAM_NOWHERE) return PARAM_NOWHERE;
     bool ok = (t->node_count < t->node_room || grow_nodes(t)) &&
         (2 * ((size_t)t->node_count + 1) <= t->table_size || grow_table(t)) && grow_text(t, n + 1);
     if (!ok) {
@@ -80,19 +86,25 @@ static uint32_t add_node(weft_tree *t, uint32_t parent, const char *part, size_t
     uint32_t i = t->node_count++;
     memcpy(t->text + t->text_size, part, n);
     t->text[t->text_size + n] = 0;
-    t->nodes[i] = (struct param_node){ .parent = parent, .name = (uint32_t)t->text_size, .length = (uint32_t)n };
+    t->nodes[i] = (struct param_node){ .parent = parent, .base = base, .name = (uint32_t)t->text_size,
+        .length = (uint32_t)n };
     t->text_size += n + 1;
     if (i) t->table[slot_of(t, parent, t->text + t->nodes[i].name, n)] = i;
     return i;
+}
+
+/* The place of a part below a node, made where there is none. */
+static uint32_t step(weft_tree *t, uint32_t node, const char *part, size_t n) {
+    uint32_t next = t->table[slot_of(t, node, part, n)];
+    return next ? next : add_node(t, node, part, n);
 }
 
 /* Goes down part by part. */
 static uint32_t descend(const weft_tree *t, weft_tree *grow, uint32_t node, const char *name) {
     while (node != PARAM_NOWHERE) {
         size_t n = strcspn(name, ".");
-        uint32_t next = t->table[slot_of(t, node, name, n)];
-        if (!next && !grow) return 0;
-        node = next ? next : add_node(grow, node, name, n);
+        node = grow ? step(grow, node, name, n) : t->table[slot_of(t, node, name, n)];
+        if (!node) return 0;
         if (!name[n]) return node;
         name += n + 1;
     }
@@ -138,8 +150,10 @@ weft_params weft_sub_at(weft_params p, const char *name, int i) {
 }
 
 bool weft_has(weft_params p, const char *name) {
-    uint32_t node = p.tree && p.node != PARAM_NOWHERE ? param_find(p.tree, p.node, name) : 0;
-    return node && p.tree->nodes[node].filled;
+    if (!p.tree || p.node == PARAM_NOWHERE) return false;
+    uint32_t node = param_find(p.tree, p.node, name);
+    if (node && p.tree->nodes[node].filled) return true;
+    return weft_has((weft_params){ p.tree->below, p.tree->nodes[p.node].base }, name);
 }
 
 /* ---- tensors -------------------------------------------------------------------------------------------- */
@@ -310,6 +324,12 @@ void weft_tree_free(weft_tree *t) {
         if (node->tensor) weft_tensor_mark_parameter(node->tensor, t->frozen, NULL, NULL);
         weft_unref(node->cast);
         weft_unref(node->tensor);
+        param_drop_deltas(node);
+    }
+    while (t->adapters) {
+        struct param_adapter *a = t->adapters;
+        t->adapters = a->next;
+        weft_host_free(a);
     }
     while (t->sources) {
         struct param_source *s = t->sources;
