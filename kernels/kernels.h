@@ -123,7 +123,9 @@ typedef struct weft_conv2d_args {
 } weft_conv2d_args;
 
 /* o = softmax(scale·q·kᵀ [causal: key j ≤ query i + tk − tq]) · v, per batch and head. Strides in elements; the
- * d values of a head are contiguous. Never holds the tq×tk matrix. A query row that sees no key gives zeros. */
+ * d values of a head are contiguous. Never holds the tq×tk matrix. A query row that sees no key gives zeros.
+ * lse: (batch, heads, tq), the log of each row's sum of exp(score), for the gradient; f32 for type f32, f64 for any other;
+ * −INFINITY for a row without keys. Or NULL. */
 typedef struct weft_attention_args {
     weft_dtype type;
     int64_t batch, heads, tq, tk, d;
@@ -131,6 +133,7 @@ typedef struct weft_attention_args {
     const void *k; int64_t k_batch, k_token, k_head;
     const void *v; int64_t v_batch, v_token, v_head;
     void *o;       int64_t o_batch, o_token, o_head;
+    void *lse;
     double scale;
     int causal;
 } weft_attention_args;
@@ -311,6 +314,148 @@ typedef struct weft_timestep_args {
     void *y;
 } weft_timestep_args;
 
+/* ---- gradients ------------------------------------------------------------------------------------------ */
+
+/* Each is named for its kernel: dy is the gradient of a scalar with respect to the kernel's y, dx what follows for its x.
+ * Sizes and options are the forward's. A result is written whole, not added to, unless the struct has `accumulate`; it may be
+ * dy only where the struct says so. Gradients of products: gemm with weights packed the other way round gives dx, matmul dw;
+ * of bias, row and other repeated operands: reduce; of copy: copy; of binary and axpby: binary, axpby. */
+
+/* dx(n,h,w,c) = Σ over taps and o of dy at the windows that the pixel was read by · W(o, tap, c).
+ * weight: packed (c, kh·kw, o) with the taps in reverse order, W'(c, tap, o) = W(o, kh·kw − 1 − tap, c): the pack of an OIHW
+ * weight with n = c, k = o, stride_n = kh·kw, stride_k = c·kh·kw, stride_tap = −1 and src at its last tap (element kh·kw − 1). */
+typedef struct weft_conv2d_grad_input_args {
+    weft_dtype type, wtype;
+    int64_t n, h, w, c, o, oh, ow;      /* dy: (n,oh,ow,o) */
+    int kh, kw, stride, pad_top, pad_left;
+    const void *dy;
+    const void *weight;
+    void *dx;
+} weft_conv2d_grad_input_args;
+
+/* dw(o,c,ky,kx) = Σ over images and windows of dy(n,oy,ox,o)·x(n,oy·stride − pad_top + ky,ox·stride − pad_left + kx,c).
+ * dw is plain, OIHW, of `type`; accumulate: added to what it holds. */
+typedef struct weft_conv2d_grad_weight_args {
+    weft_dtype type;
+    int64_t n, h, w, c, o, oh, ow;
+    int kh, kw, stride, pad_top, pad_left;
+    int accumulate;
+    const void *x, *dy;
+    void *dw;
+} weft_conv2d_grad_weight_args;
+
+/* With p = softmax(scale·q·kᵀ) and dp = dout·vᵀ: ds = p·(dp − Σ of dout·o over d), dq = scale·ds·k, dk = scale·dsᵀ·q, dv = pᵀ·dout.
+ * o and lse are what the forward gave; dout has o's strides. Each of dq, dk, dv may be NULL: not wanted. Their elements may not
+ * overlap (where heads or images share keys, make each its own and sum). Never holds the tq×tk matrix. */
+typedef struct weft_attention_grad_args {
+    weft_dtype type;
+    int64_t batch, heads, tq, tk, d;
+    const void *q; int64_t q_batch, q_token, q_head;
+    const void *k; int64_t k_batch, k_token, k_head;
+    const void *v; int64_t v_batch, v_token, v_head;
+    const void *o, *dout; int64_t o_batch, o_token, o_head;
+    const void *lse;
+    void *dq;      int64_t dq_batch, dq_token, dq_head;
+    void *dk;      int64_t dk_batch, dk_token, dk_head;
+    void *dv;      int64_t dv_batch, dv_token, dv_head;
+    double scale;
+    int causal;
+} weft_attention_grad_args;
+
+/* With x̂ = (x − mean)·rstd and dz = dy·act′(x̂·gamma + beta): dbeta = Σ dz, dgamma = Σ dz·x̂ over images and pixels, and
+ * dx = rstd·(dz·gamma − its mean over the group − x̂·(mean of dz·gamma·x̂ over the group)).
+ * mean, rstd: (n, groups), from the forward. gamma, beta: c, or NULL as there. dx, dgamma, dbeta may each be NULL: not wanted.
+ * dx may be dy. */
+typedef struct weft_group_norm_grad_args {
+    weft_dtype type;
+    int64_t n, pixels, c, groups;
+    weft_activation act;
+    const void *x, *gamma, *beta, *mean, *rstd, *dy;
+    void *dx, *dgamma, *dbeta;
+} weft_group_norm_grad_args;
+
+/* The same over each row's c values, without activation. mean, rstd: rows values. */
+typedef struct weft_layer_norm_grad_args {
+    weft_dtype type;
+    int64_t rows, c;
+    const void *x, *gamma, *mean, *rstd, *dy;
+    void *dx, *dgamma, *dbeta;
+} weft_layer_norm_grad_args;
+
+/* dx(row,·) = scale·y·(dy − Σ over the row of y·dy), y = softmax(scale·x). dx may be dy. */
+typedef struct weft_softmax_grad_args {
+    weft_dtype type;
+    int64_t rows, c;
+    double scale;
+    const void *y, *dy;
+    void *dx;
+} weft_softmax_grad_args;
+
+/* dx = dy·op′(x), n elements; dx may be dy. relu′(0) = 0 and abs′(0) = 0, as in PyTorch. */
+typedef struct weft_unary_grad_args {
+    weft_dtype type;
+    weft_unary_op op;
+    int64_t n;
+    const void *x, *dy;
+    void *dx;
+} weft_unary_grad_args;
+
+/* dx = scale·dy where low ≤ scale·x + shift ≤ high, 0 elsewhere (NaN counts as elsewhere); dx may be dy. Without a clamp (low −INFINITY,
+ * high INFINITY) x is not read and may be NULL. */
+typedef struct weft_affine_grad_args {
+    weft_dtype type;
+    int64_t n;
+    double scale, shift, low, high;
+    const void *x, *dy;
+    void *dx;
+} weft_affine_grad_args;
+
+/* x, dx: (rows, 2·half); dy: (rows, half). dx(j) = dy(j)·gelu(x(half + j)), dx(half + j) = dy(j)·x(j)·gelu′(x(half + j)). */
+typedef struct weft_geglu_grad_args {
+    weft_dtype type;
+    int64_t rows, half;
+    const void *x, *dy;
+    void *dx;
+} weft_geglu_grad_args;
+
+/* dx(outer, mid, inner) from dy(outer, inner). sum: dy; mean: dy/mid; max, min: dy shared evenly by the values equal to y (as PyTorch's
+ * amax), the others 0. x and y are read by max and min alone; else they may be NULL. */
+typedef struct weft_reduce_grad_args {
+    weft_dtype type;
+    weft_reduce_op op;
+    int64_t outer, mid, inner;
+    const void *x, *y, *dy;
+    void *dx;
+} weft_reduce_grad_args;
+
+/* The transpose of resample: dx(n,h,w,c) from dy(n,oh,ow,c), each output's gradient given back by the weights it was made with. */
+typedef struct weft_resample_grad_args {
+    weft_dtype type;
+    weft_resample_mode mode;
+    int64_t n, h, w, c, oh, ow;
+    const void *dy;
+    void *dx;
+} weft_resample_grad_args;
+
+/* The transpose of pad: dx(n,h,w,c) from dy(n, h+top+bottom, w+left+right, c); what was cropped gets 0. */
+typedef struct weft_pad_grad_args {
+    weft_dtype type;
+    weft_pad_mode mode;
+    int64_t n, h, w, c, top, bottom, left, right;
+    const void *dy;
+    void *dx;
+} weft_pad_grad_args;
+
+/* dtable(id,·) = Σ over the i with ids(i) = id, in their order, of dy(i,·); rows that no id names are 0.
+ * accumulate: added to what dtable holds. The runtime has checked 0 ≤ id < rows. */
+typedef struct weft_embedding_grad_args {
+    weft_dtype type, id_type;           /* ids: i64 or i32 */
+    int64_t n, rows, c;
+    int accumulate;
+    const void *ids, *dy;
+    void *dtable;
+} weft_embedding_grad_args;
+
 /* ---- training ------------------------------------------------------------------------------------------- */
 
 /* Optimisers change their arrays in place. type: f32 or f64, of every array but sums; state starts as zeros. Hyperparameters
@@ -386,11 +531,21 @@ typedef struct weft_adafactor_args {
 /* ---- the table ------------------------------------------------------------------------------------------ */
 
 /* One row a kernel; from it come the table's members, their numbers and their names. */
-#define WEFT_KERNEL_LIST(K) \
+#define WEFT_KERNEL_LIST(K) WEFT_FORWARD_KERNELS(K) WEFT_GRADIENT_KERNELS(K) WEFT_UPDATE_KERNELS(K)
+
+#define WEFT_FORWARD_KERNELS(K) \
     K(pack) K(unpack) K(gemm) K(matmul) K(conv2d) K(attention) \
     K(group_norm) K(layer_norm) K(softmax) \
     K(unary) K(affine) K(binary) K(axpby) K(geglu) K(copy) K(fill) K(reduce) \
-    K(resample) K(pad) K(embedding) K(timestep) \
+    K(resample) K(pad) K(embedding) K(timestep)
+
+#define WEFT_GRADIENT_KERNELS(K) \
+    K(conv2d_grad_input) K(conv2d_grad_weight) K(attention_grad) \
+    K(group_norm_grad) K(layer_norm_grad) K(softmax_grad) \
+    K(unary_grad) K(affine_grad) K(geglu_grad) K(reduce_grad) \
+    K(resample_grad) K(pad_grad) K(embedding_grad)
+
+#define WEFT_UPDATE_KERNELS(K) \
     K(sum_squares) K(lerp) K(adam) K(sgd) K(lion) K(adafactor_moments) K(adafactor_size) K(adafactor_apply)
 
 typedef struct weft_pack_args weft_unpack_args;

@@ -48,6 +48,11 @@ TEST(types_are_as_the_table_says) {
         RUN(resample, .type = t, .mode = WEFT_PIL_BICUBIC); RUN(pad, .type = t);
         RUN(embedding, .type = t, .table_type = WEFT_F32, .id_type = WEFT_I64);
         RUN(timestep, .type = t, .dim = 2, .max_period = 100);
+        RUN(conv2d_grad_input, .type = t, .wtype = t == WEFT_F64 ? t : WEFT_F32, .kh = 1, .kw = 1, .stride = 1);
+        RUN(conv2d_grad_weight, .type = t, .kh = 1, .kw = 1, .stride = 1); RUN(attention_grad, .type = t);
+        RUN(group_norm_grad, .type = t, .groups = 1); RUN(layer_norm_grad, .type = t); RUN(softmax_grad, .type = t);
+        RUN(unary_grad, .type = t); RUN(affine_grad, .type = t); RUN(geglu_grad, .type = t); RUN(reduce_grad, .type = t);
+        RUN(resample_grad, .type = t); RUN(pad_grad, .type = t); RUN(embedding_grad, .type = t, .id_type = WEFT_I64);
         double sum;
         RUN(sum_squares, .type = t, .y = &sum); RUN(lerp, .type = t);
         RUN(adam, .type = t); RUN(sgd, .type = t); RUN(lion, .type = t);

@@ -26,7 +26,7 @@
 /* One item: the queries' packed qᵀ, a block's scores, and the result so far, in rows of nv vectors. */
 struct item {
     const float *q, *k, *v;
-    float *o;
+    float *o, *lse;             /* lse may be NULL */
     int64_t queries, keys;      /* keys: all that any of the queries sees */
     int64_t seen;               /* causal: the first query sees so many keys (or < 1), each next one more; else tk */
     float *qt, *s, *ot;
@@ -201,6 +201,12 @@ static void store_result(const weft_attention_args *a, const struct item *it, in
     }
 }
 
+/* ln Σ exp(score) of each query; the running values are in base 2. */
+static void store_lse(const struct item *it) {
+    for (int64_t i = 0; i < it->queries; i++)
+        it->lse[i] = it->sum[i] == 0 ? -INFINITY : (float)(((double)it->max[i] + log2((double)it->sum[i])) * M_LN2);
+}
+
 /* Item `i` of the batch·heads·blocks; a head's `vectors` of queries are dealt out evenly to its blocks. */
 static void run_item(const weft_attention_args *a, int64_t i, int64_t blocks, float *scratch) {
     const int64_t block = i % blocks, head = i / blocks % a->heads, batch = i / blocks / a->heads;
@@ -214,6 +220,7 @@ static void run_item(const weft_attention_args *a, int64_t i, int64_t blocks, fl
         .queries = MIN(nv * VL, a->tq - query), .keys = a->tk, .seen = a->tk,
         .s = scratch, .qt = scratch + KEYS * QV * VL, .ot = scratch + (KEYS + a->d) * QV * VL,
     };
+    if (a->lse) it.lse = (float *)a->lse + (batch * a->heads + head) * a->tq + query;
     if (a->causal) {
         it.seen = query + a->tk - a->tq + 1;
         it.keys = MAX(0, MIN(a->tk, it.seen + it.queries - 1));
@@ -227,6 +234,7 @@ static void run_item(const weft_attention_args *a, int64_t i, int64_t blocks, fl
     else run_blocks_3(a, &it);
 #endif
     store_result(a, &it, (int)nv);
+    if (it.lse) store_lse(&it);
 }
 
 int ISA_NAME(attention)(const weft_env *env, const weft_attention_args *a) {

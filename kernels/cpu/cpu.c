@@ -57,20 +57,36 @@ static bool is_f64(enum weft_kernel_id id, const void *args) {
 /* A product in f64. Weights of another type were packed for the fast kernels: the naive one gets them plain, as it wants them. */
 static int naive_product(enum weft_kernel_id id, const weft_env *env, const void *args) {
     const weft_kernels *naive = weft_kernels_reference();
-    const bool gemm = id == WEFT_KERNEL_gemm;
-    weft_gemm_args g = gemm ? *(const weft_gemm_args *)args : (weft_gemm_args){ 0 };
-    weft_conv2d_args c = gemm ? (weft_conv2d_args){ 0 } : *(const weft_conv2d_args *)args;
-    weft_pack_args w = { .type = gemm ? g.wtype : c.wtype, .n = gemm ? g.n : c.o, .taps = gemm ? 1 : (int64_t)c.kh * c.kw,
-                         .k = gemm ? g.k : c.c, .stride_tap = gemm ? g.k : c.c, .stride_k = 1, .src = gemm ? g.w : c.weight };
+    union { weft_gemm_args gemm; weft_conv2d_args conv; weft_conv2d_grad_input_args grad; } a;
+    weft_pack_args w;
+    const void **weight;
+    if (id == WEFT_KERNEL_gemm) {
+        a.gemm = *(const weft_gemm_args *)args;
+        w = (weft_pack_args){ .type = a.gemm.wtype, .n = a.gemm.n, .taps = 1, .k = a.gemm.k };
+        weight = &a.gemm.w;
+    } else if (id == WEFT_KERNEL_conv2d) {
+        a.conv = *(const weft_conv2d_args *)args;
+        w = (weft_pack_args){ .type = a.conv.wtype, .n = a.conv.o, .taps = (int64_t)a.conv.kh * a.conv.kw, .k = a.conv.c };
+        weight = &a.conv.weight;
+    } else {
+        a.grad = *(const weft_conv2d_grad_input_args *)args;
+        w = (weft_pack_args){ .type = a.grad.wtype, .n = a.grad.c, .taps = (int64_t)a.grad.kh * a.grad.kw, .k = a.grad.o };
+        weight = &a.grad.weight;
+    }
+    w.src = *weight;
+    w.stride_k = 1;
+    w.stride_tap = w.k;
     w.stride_n = w.taps * w.k;
     size_t bytes = 0;
     if (w.type != WEFT_F64 && w.n > 0 && w.taps > 0 && w.k > 0) {
         bytes = naive->pack_bytes(&w);
-        g.w = c.weight = w.dst = env->alloc(env->owner, bytes);
+        *weight = w.dst = env->alloc(env->owner, bytes);
         if (!w.dst) return WEFT_K_NO_MEMORY;
     }
     int status = w.dst ? chosen->table->unpack(env, &w) : WEFT_K_OK;
-    if (status == WEFT_K_OK) status = gemm ? naive->gemm(env, &g) : naive->conv2d(env, &c);
+    if (status == WEFT_K_OK)
+        status = id == WEFT_KERNEL_gemm ? naive->gemm(env, &a.gemm) : id == WEFT_KERNEL_conv2d ? naive->conv2d(env, &a.conv)
+               : naive->conv2d_grad_input(env, &a.grad);
     if (w.dst) env->release(env->owner, w.dst, bytes);
     return status;
 }
@@ -79,7 +95,7 @@ static int naive_product(enum weft_kernel_id id, const weft_env *env, const void
     static int cpu_##name(const weft_env *env, const weft_##name##_args *a) { \
         const enum weft_kernel_id id = WEFT_KERNEL_##name; \
         if (!is_f64(id, a)) return chosen->table->name(env, a); \
-        if (id == WEFT_KERNEL_gemm || id == WEFT_KERNEL_conv2d) return naive_product(id, env, a); \
+        if (id == WEFT_KERNEL_gemm || id == WEFT_KERNEL_conv2d || id == WEFT_KERNEL_conv2d_grad_input) return naive_product(id, env, a); \
         return weft_kernels_reference()->name(env, a); \
     }
 WEFT_KERNEL_LIST(K)

@@ -16,7 +16,12 @@ const weft_kernels ISA_NAME(weft_cpu_table) = {
         F32, F32, F32,                                          /* norms, softmax */
         F32, F32, F32, F32, F32, ALL, ALL, F32,                 /* unary … reduce */
         F32 | BIT(WEFT_U8), ALL, ALL, F32,                      /* resample … timestep */
-        F32, F32, F32, F32, F32, F32, F32, F32,                 /* sum_squares … adafactor_apply */
+#define K(name) F32,
+        WEFT_GRADIENT_KERNELS(K)
+#undef K
+#define K(name) F32,
+        WEFT_UPDATE_KERNELS(K)
+#undef K
     },
 };
-_Static_assert(WEFT_KERNEL_COUNT == 29, "a new kernel needs its types above, in the order of the list");
+_Static_assert(WEFT_KERNEL_timestep == 20, "a new forward kernel needs its types above, in the order of the list");

@@ -85,16 +85,16 @@ static void torch_taps(weft_resample_mode mode, weft_dtype type, int64_t in, int
 }
 
 /* The taps of all output positions of one direction, in one block; NULL without memory. */
-static struct taps *all_taps(const weft_env *env, const weft_resample_args *a, int64_t in, int64_t out, size_t *bytes) {
-    int64_t most = most_taps(a->mode, in, out);
-    *bytes = (size_t)out * (sizeof(struct taps) + (size_t)most * sizeof(double));
+static struct taps *all_taps(const weft_env *env, weft_resample_mode mode, weft_dtype type, int64_t in, int64_t out, size_t *bytes) {
+    int64_t most = most_taps(mode, in, out);
+    *bytes = (size_t)out * (sizeof(struct taps) + (size_t)most * sizeof(double)) + 1;   /* one more: no output is no failure */
     struct taps *t = env->alloc(env->owner, *bytes);
     double *w = t ? (double *)(t + out) : NULL;
     for (int64_t i = 0; t && i < out; i++) {
         t[i].w = w + i * most;
-        if (is_pil(a->mode)) pil_taps(a->mode, in, out, i, &t[i]);
-        else if (a->mode == WEFT_AREA) area_taps(in, out, i, &t[i]);
-        else torch_taps(a->mode, a->type, in, out, i, &t[i]);
+        if (is_pil(mode)) pil_taps(mode, in, out, i, &t[i]);
+        else if (mode == WEFT_AREA) area_taps(in, out, i, &t[i]);
+        else torch_taps(mode, type, in, out, i, &t[i]);
     }
     return t;
 }
@@ -163,8 +163,8 @@ int weft_ref_resample(const weft_env *env, const weft_resample_args *a) {
     if (a->h < 1 || a->w < 1) return WEFT_K_NO_CASE;
     size_t row_bytes, column_bytes;
     int status = WEFT_K_NO_MEMORY;
-    struct taps *rows = all_taps(env, a, a->h, a->oh, &row_bytes);
-    struct taps *columns = rows ? all_taps(env, a, a->w, a->ow, &column_bytes) : NULL;
+    struct taps *rows = all_taps(env, a->mode, a->type, a->h, a->oh, &row_bytes);
+    struct taps *columns = rows ? all_taps(env, a->mode, a->type, a->w, a->ow, &column_bytes) : NULL;
     if (columns) {
         status = WEFT_K_OK;
         if (is_pil(a->mode)) status = pil_resample(env, a, rows, columns);
@@ -172,5 +172,37 @@ int weft_ref_resample(const weft_env *env, const weft_resample_args *a) {
         env->release(env->owner, columns, column_bytes);
     }
     if (rows) env->release(env->owner, rows, row_bytes);
+    return status;
+}
+
+/* Every output's gradient to the pixels it was made of, in double: `sum` holds one picture. */
+static void give_back(const weft_resample_grad_args *a, int64_t n, const struct taps *rows, const struct taps *columns, double *sum) {
+    memset(sum, 0, (size_t)(a->h * a->w * a->c) * sizeof *sum);
+    for (int64_t at = 0; at < a->oh * a->ow * a->c; at++) {
+        const int64_t c = at % a->c, x = at / a->c % a->ow, y = at / a->c / a->ow;
+        const double dy = ref_get(a->type, a->dy, n * a->oh * a->ow * a->c + at);
+        for (int64_t j = 0; j < rows[y].count; j++)
+            for (int64_t i = 0; i < columns[x].count; i++)
+                sum[((rows[y].first + j) * a->w + columns[x].first + i) * a->c + c] += rows[y].w[j] * columns[x].w[i] * dy;
+    }
+    for (int64_t i = 0; i < a->h * a->w * a->c; i++) ref_put(a->type, a->dx, n * a->h * a->w * a->c + i, sum[i]);
+}
+
+int weft_ref_resample_grad(const weft_env *env, const weft_resample_grad_args *a) {
+    if ((unsigned)a->mode >= WEFT_RESAMPLE_COUNT) return WEFT_K_NO_CASE;
+    if (!ref_takes(REF_FLOATS, a->type)) return WEFT_K_NO_TYPE;
+    if (a->n * a->c * a->h * a->w == 0) return WEFT_K_OK;
+    size_t row_bytes, column_bytes, bytes = (size_t)(a->h * a->w * a->c) * sizeof(double);
+    int status = WEFT_K_NO_MEMORY;
+    double *sum = env->alloc(env->owner, bytes);
+    struct taps *rows = sum ? all_taps(env, a->mode, a->type, a->h, a->oh, &row_bytes) : NULL;
+    struct taps *columns = rows ? all_taps(env, a->mode, a->type, a->w, a->ow, &column_bytes) : NULL;
+    if (columns) {
+        status = WEFT_K_OK;
+        for (int64_t n = 0; n < a->n; n++) give_back(a, n, rows, columns, sum);
+        env->release(env->owner, columns, column_bytes);
+    }
+    if (rows) env->release(env->owner, rows, row_bytes);
+    if (sum) env->release(env->owner, sum, bytes);
     return status;
 }

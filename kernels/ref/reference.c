@@ -38,9 +38,14 @@ static const weft_kernels reference = {
         REF_FLOATS, REF_FLOATS, REF_FLOATS, REF_FLOATS, REF_FLOATS, REF_ALL, REF_ALL,
         REF_FLOATS,                                                                     /* unary … reduce */
         REF_FLOATS | REF_BIT(WEFT_U8), REF_ALL, REF_FLOATS, REF_FLOATS,                 /* resample … timestep */
-        UPDATES, UPDATES, UPDATES, UPDATES, UPDATES, UPDATES, UPDATES, UPDATES,         /* sum_squares … adafactor_apply */
+#define K(name) REF_FLOATS,
+        WEFT_GRADIENT_KERNELS(K)
+#undef K
+#define K(name) UPDATES,
+        WEFT_UPDATE_KERNELS(K)
+#undef K
     },
 };
-_Static_assert(WEFT_KERNEL_COUNT == 29, "a new kernel needs its types above, in the order of the list");
+_Static_assert(WEFT_KERNEL_timestep == 20, "a new forward kernel needs its types above, in the order of the list");
 
 const weft_kernels *weft_kernels_reference(void) { return &reference; }

@@ -1,4 +1,4 @@
-/* What moves, converts or makes values, naively: copy, fill, pad, embedding, timestep embedding. */
+/* What moves, converts or makes values, naively: copy, fill, pad, embedding, timestep embedding; gradients of pad and embedding. */
 #include "kernels/ref/ref.h"
 
 /* The same type goes over bit by bit: a double would not hold all of an i64. */
@@ -67,15 +67,60 @@ int weft_ref_pad(const weft_env *env, const weft_pad_args *a) {
     return WEFT_K_OK;
 }
 
+/* Sums in double, one picture at a time. */
+int weft_ref_pad_grad(const weft_env *env, const weft_pad_grad_args *a) {
+    if (!ref_takes(REF_FLOATS, a->type)) return WEFT_K_NO_TYPE;
+    if ((unsigned)a->mode >= WEFT_PAD_COUNT) return WEFT_K_NO_CASE;
+    if (!fits(a->mode, a->h, a->top, a->bottom) || !fits(a->mode, a->w, a->left, a->right)) return WEFT_K_NO_CASE;
+    const int64_t oh = a->h + a->top + a->bottom, ow = a->w + a->left + a->right, size = a->h * a->w * a->c;
+    if (a->n * size == 0) return WEFT_K_OK;
+    const size_t bytes = (size_t)size * sizeof(double);
+    double *sum = env->alloc(env->owner, bytes);
+    if (!sum) return WEFT_K_NO_MEMORY;
+    for (int64_t n = 0; n < a->n; n++) {
+        memset(sum, 0, bytes);
+        for (int64_t at = 0; at < oh * ow; at++) {
+            int64_t y = padded(a->mode, at / ow - a->top, a->h), x = padded(a->mode, at % ow - a->left, a->w);
+            for (int64_t c = 0; c < a->c && y >= 0 && x >= 0; c++)
+                sum[(y * a->w + x) * a->c + c] += ref_get(a->type, a->dy, (n * oh * ow + at) * a->c + c);
+        }
+        for (int64_t i = 0; i < size; i++) ref_put(a->type, a->dx, n * size + i, sum[i]);
+    }
+    env->release(env->owner, sum, bytes);
+    return WEFT_K_OK;
+}
+
+static int64_t id_at(weft_dtype type, const void *ids, int64_t i) {
+    return type == WEFT_I64 ? ((const int64_t *)ids)[i] : ((const int32_t *)ids)[i];
+}
+
 int weft_ref_embedding(const weft_env *env, const weft_embedding_args *a) {
     (void)env;
     if (!ref_takes(REF_FLOATS, a->type) || !ref_takes(REF_FLOATS, a->table_type) || !ref_takes(REF_IDS, a->id_type))
         return WEFT_K_NO_TYPE;
     for (int64_t i = 0; i < a->n; i++) {
-        int64_t id = a->id_type == WEFT_I64 ? ((const int64_t *)a->ids)[i] : ((const int32_t *)a->ids)[i];
+        int64_t id = id_at(a->id_type, a->ids, i);
         if (id < 0 || id >= a->rows) return WEFT_K_NO_CASE;
         for (int64_t c = 0; c < a->c; c++)
             ref_put(a->type, a->y, i * a->c + c, ref_get(a->table_type, a->table, id * a->c + c));
+    }
+    return WEFT_K_OK;
+}
+
+/* One row of the table after the other, in double. */
+int weft_ref_embedding_grad(const weft_env *env, const weft_embedding_grad_args *a) {
+    if (!ref_takes(REF_FLOATS, a->type) || !ref_takes(REF_IDS, a->id_type)) return WEFT_K_NO_TYPE;
+    if (a->rows * a->c == 0) return WEFT_K_OK;
+    for (int64_t i = 0; i < a->n; i++)
+        if (id_at(a->id_type, a->ids, i) < 0 || id_at(a->id_type, a->ids, i) >= a->rows) return WEFT_K_NO_CASE;
+    for (int64_t row = 0; row < a->rows; row++) {
+        if (ref_cancelled(env)) return WEFT_K_CANCELLED;
+        for (int64_t c = 0; c < a->c; c++) {
+            double sum = a->accumulate ? ref_get(a->type, a->dtable, row * a->c + c) : 0;
+            for (int64_t i = 0; i < a->n; i++)
+                if (id_at(a->id_type, a->ids, i) == row) sum += ref_get(a->type, a->dy, i * a->c + c);
+            ref_put(a->type, a->dtable, row * a->c + c, sum);
+        }
     }
     return WEFT_K_OK;
 }
