@@ -4,6 +4,7 @@
 #include "runtime/json.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -296,14 +297,38 @@ int weft_graph_input(const weft_graph *g, const char *id, const char *input, wef
 
 /* ---- writing --------------------------------------------------------------------------------------------------------------------------- */
 
-/* cJSON prints a number from its double; one that keeps its digits goes out as raw text. */
+/* The least digits that give the double again. cJSON takes fewer: for it numbers that differ in the last bit are equal. */
+static bool keep_digits(cJSON *number) {
+    char text[40];
+    if (!isfinite(number->valuedouble)) return true;        /* printed as null */
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, number->valuedouble);
+        if (strtod(text, NULL) == number->valuedouble) break;
+    }
+    for (char *p = text; *p; p++)
+        if (*p == ',') *p = '.';        /* a host's locale */
+    number->valuestring = cJSON_malloc(strlen(text) + 1);
+    if (!number->valuestring) return false;
+    strcpy(number->valuestring, text);
+    return true;
+}
+
+/* Numbers as raw text: the digits that the file had where they were kept, those of the double otherwise. */
+static bool make_exact(cJSON *value) {
+    if (cJSON_IsNumber(value)) {
+        if (!value->valuestring && !keep_digits(value)) return false;
+        if (value->valuestring) value->type = cJSON_Raw;
+    }
+    for (cJSON *child = value->child; child; child = child->next)
+        if (!make_exact(child)) return false;
+    return true;
+}
+
 static cJSON *printable(const cJSON *value) {
-    if (cJSON_IsNumber(value) && value->valuestring) return cJSON_CreateRaw(value->valuestring);
     cJSON *copy = cJSON_Duplicate(value, 1);
-    if (!copy || (!cJSON_IsArray(value) && !cJSON_IsObject(value))) return copy;
-    for (cJSON *child = copy->child; child; child = child->next)
-        if (cJSON_IsNumber(child) && child->valuestring) child->type = cJSON_Raw;
-    return copy;
+    if (!copy || make_exact(copy)) return copy;
+    cJSON_Delete(copy);
+    return NULL;
 }
 
 static cJSON *link_json(const weft_gin *in) {
