@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <string.h>
+#include "runtime/autograd.h"
 #include "runtime/internal.h"
 
 enum { MAX_THREADS = 1024 };
@@ -89,6 +90,7 @@ static void destroy(weft_ctx *c) {
 
 void weft_ctx_free(weft_ctx *c) {
     if (!c) return;
+    weft_tape_end(c);
     weft_scope_flush(c);
     c->closed = true;
     if (!c->tensors) destroy(c);

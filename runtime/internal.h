@@ -81,6 +81,7 @@ typedef struct weft_frame {
 } weft_frame;
 
 struct weft_run_info;
+struct weft_tape;
 
 struct weft_ctx {
     const weft_kernels *kernels;        /* NULL: the device is unknown; the error then stays */
@@ -98,6 +99,9 @@ struct weft_ctx {
     void *progress_user;
     double flops;                       /* see weft_flops() */
     const struct weft_run_info *run_info;   /* of the node that runs; runtime/graph */
+    struct weft_tape *tape;             /* NULL: nothing is recorded */
+    uint64_t generation;                /* of the tape; see autograd_internal.h */
+    int no_grad, watch_finite;          /* how deep; 0: off */
     int64_t tensors;                    /* alive; a context that is freed before its last tensor goes with it */
     bool closed;
 };
@@ -141,6 +145,10 @@ struct weft_tensor {
     int rank;
     int64_t shape[WEFT_MAX_RANK], stride[WEFT_MAX_RANK];
     bool parameter, frozen;
+    bool requires_grad;                 /* a leaf */
+    uint32_t slot;                      /* on the tape, in this generation; generation 0: has no history */
+    uint64_t generation;
+    weft_tensor *grad;                  /* a leaf's, or NULL */
     weft_packed *packed;                /* of a parameter, once it was used */
     void (*on_packed)(void *user);
     void *on_packed_user;
@@ -216,7 +224,17 @@ void weft_op_status(weft_ctx *c, const weft_op *op, weft_dtype type, int status)
         if (!(c)->shape_only) \
             weft_op_status((c), (op), (arguments).type, (c)->kernels->kernel(weft_env_now(c), &(arguments))); \
     } while (0)
-/* The end of every operation, and the one place where a tape would note it: returns y, or NULL after an error. */
+bool weft_recording(const weft_ctx *c);
+/* Whether the tape would note an operation on these operands, NULLs among them. */
+bool weft_records(const weft_ctx *c, int n, weft_tensor *const *operands);
+/* Tensors for a call: their number, and an array that lives as long as the block around it. */
+#define WEFT_TENSORS(...) \
+    (int)(sizeof((weft_tensor *[]){ __VA_ARGS__ }) / sizeof(weft_tensor *)), (weft_tensor *const[]){ __VA_ARGS__ }
+/* Notes on the tape, where one is open and an operand requires a gradient, that y came from these operands (NULLs among
+ * them); its rule will find a copy of args and what is to be kept. */
+void weft_op_note(weft_ctx *c, const weft_op *op, weft_tensor *y, const void *args, size_t args_size, int operands,
+                  weft_tensor *const *operand, int kept, weft_tensor *const *keep);
+/* The end of every operation: returns y, or NULL after an error. */
 weft_tensor *weft_op_end(weft_ctx *c, const weft_op *op, weft_tensor *y);
 /* Dense and with storage; for kernels that need rows one behind the other. */
 weft_tensor *weft_op_dense(weft_ctx *c, const weft_op *op, weft_tensor *t);
@@ -224,8 +242,10 @@ weft_tensor *weft_op_dense(weft_ctx *c, const weft_op *op, weft_tensor *t);
 /* Whether the back end packs weights of w's type; the error is set where not. */
 bool weft_weight_takes(weft_ctx *c, const weft_op *op, const weft_tensor *w);
 /* The packed form of a weight (n, k) or (n, k, kh, kw), with a reference for the caller to drop. A parameter's is kept
- * for the next call. */
+ * for the next call, unless a gradient is going to change it. */
 weft_storage *weft_weight_pack(weft_ctx *c, const weft_op *op, weft_tensor *w);
+/* The same turned over, for the gradient by the input: (k, n), the taps of a window in reverse order. Never kept. */
+weft_storage *weft_weight_pack_back(weft_ctx *c, const weft_op *op, weft_tensor *w);
 void weft_packed_free(weft_packed *p);      /* takes NULL */
 
 #endif

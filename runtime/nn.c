@@ -3,6 +3,7 @@
  * An adapter at the place (params.h) works beside the layer.
  * New weights are drawn as PyTorch's layers draw them: uniform ±1/√fan_in, norms 1 and 0.
  */
+#include "runtime/ops/ops.h"
 #include "runtime/params_internal.h"
 
 #define EMBEDDING_STD 0.02      /* CLIP's; PyTorch's own 1 is far too wide for a text encoder */
@@ -42,14 +43,9 @@ static weft_tensor *adapted(weft_ctx *c, weft_params p, weft_tensor *x, weft_ten
 /* act(linear + adapters) + residual */
 static weft_tensor *adapted_linear(weft_ctx *c, weft_params p, weft_tensor *x, weft_tensor *w, weft_tensor *b,
     weft_activation act, weft_tensor *residual) {
-    static const weft_unary_op unary[WEFT_ACT_COUNT] = {
-        [WEFT_ACT_SILU] = WEFT_UNARY_SILU, [WEFT_ACT_GELU] = WEFT_UNARY_GELU,
-        [WEFT_ACT_QUICK_GELU] = WEFT_UNARY_QUICK_GELU, [WEFT_ACT_GELU_TANH] = WEFT_UNARY_GELU_TANH,
-        [WEFT_ACT_RELU] = WEFT_UNARY_RELU,
-    };
     if (act == WEFT_ACT_NONE) return adapted(c, p, x, weft_linear(c, x, w, b, act, residual), NULL);
     weft_tensor *y = adapted(c, p, x, weft_linear(c, x, w, b, WEFT_ACT_NONE, NULL), NULL);
-    y = weft_unary(c, unary[act], y);
+    y = weft_activate(c, act, y);
     return residual ? weft_add(c, y, residual) : y;
 }
 

@@ -1,5 +1,6 @@
 /* Asking a tree for a parameter: found and checked, made, or noted as missing. */
 #include <string.h>
+#include "runtime/autograd.h"
 #include "runtime/params_internal.h"
 
 static bool is_real(weft_dtype type) {
@@ -62,6 +63,7 @@ static bool reshape(weft_ctx *c, weft_tree *t, uint32_t node, int rank, const in
     int depth = c->shape_only;
     c->shape_only = 0;
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
+    weft_no_grad(c, true);      /* the view is to be the leaf */
     weft_tensor *plain = weft_plain(c, "reshape", t->nodes[node].tensor);
     weft_tensor *view = weft_reshape(c, plain, rank, shape);
     if (view) {
@@ -69,6 +71,7 @@ static bool reshape(weft_ctx *c, weft_tree *t, uint32_t node, int rank, const in
         t->nodes[node].tensor = weft_ref(view);
         param_mark(t, node);
     }
+    weft_no_grad(c, false);
     weft_scope_end(c, s, NULL);
     c->shape_only = depth;
     return view != NULL;
@@ -128,7 +131,7 @@ weft_tensor *param_vector(weft_ctx *c, weft_params p, const char *name, weft_ini
     struct param_node *node = &at.tree->nodes[at.node];
     if (node->cast && weft_type(node->cast) == type) return node->cast;
     weft_tensor *cast = weft_cast(c, t, type);
-    if (cast && at.tree->frozen && !weft_is_shape_only(c)) {
+    if (cast && at.tree->frozen && !node->trained && !weft_is_shape_only(c)) {
         weft_unref(node->cast);
         node->cast = weft_ref(cast);
     }

@@ -32,6 +32,7 @@ struct param_node {
     bool filled;                /* a tensor here or below */
     bool asked;                 /* weft_param() gave it, since the last check began */
     bool noted;                 /* it is in the check's report already */
+    bool trained;               /* a leaf of gradients; its plain form stays */
     weft_tensor *tensor;
     weft_tensor *cast;          /* a small vector in the type of the activations that used it last */
     struct param_pin *pin;      /* NULL: not of a file */

@@ -1,6 +1,7 @@
 /* Overlays: a tree over another, and weights changed by low-rank products, W′ = W + Σ scale·up·down (LoRA,
  * arXiv:2106.09685), or by whole differences. The tree below stays as it is; of W′ there is one, made when it is first
  * asked for, however many deltas it has. */
+#include "runtime/autograd.h"
 #include "runtime/params_internal.h"
 #include "runtime/safetensors_internal.h"
 
@@ -39,7 +40,9 @@ static weft_tensor *sum_of(weft_ctx *c, const struct param_delta *deltas, weft_t
 
 weft_tensor *param_merge(weft_ctx *c, weft_tree *t, uint32_t node, weft_tensor *below) {
     weft_scope s = weft_scope_begin(c, (weft_params){ t, node });
+    weft_no_grad(c, true);
     weft_tensor *sum = sum_of(c, t->nodes[node].deltas, below);
+    weft_no_grad(c, false);
     if (sum) param_put(t, node, sum, NULL);
     weft_scope_end(c, s, NULL);
     weft_params owner = param_owner((weft_params){ t->below, t->nodes[node].base });

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include "runtime/autograd.h"
 #include "runtime/params_internal.h"
 #include "runtime/safetensors_internal.h"
 
@@ -165,7 +166,9 @@ static void packed(void *user) {
 
 void param_mark(weft_tree *t, uint32_t node) {
     struct param_node *n = &t->nodes[node];
-    if (n->tensor) weft_tensor_mark_parameter(n->tensor, t->frozen, n->pin ? packed : NULL, n->pin);
+    if (!n->tensor) return;
+    weft_tensor_mark_parameter(n->tensor, t->frozen && !n->trained, n->pin ? packed : NULL, n->pin);
+    if (n->trained) weft_set_requires_grad(n->tensor, true);
 }
 
 static void drop_list(weft_tree *t) {

@@ -3,7 +3,7 @@
  * Storage is the context's own memory or the caller's (borrowed, never written). A tensor of a shape-only run has none.
  */
 #include <string.h>
-#include "runtime/internal.h"
+#include "runtime/autograd.h"
 #include "runtime/ops/ops.h"
 
 /* Bytes that a tensor may span at most, sizes of 0 taken as 1, so that no product of sizes or strides overflows. */
@@ -203,6 +203,7 @@ void weft_unref(weft_tensor *t) {
     weft_ctx *c = t->ctx;
     weft_storage_drop(t->storage);
     weft_packed_free(t->packed);
+    weft_unref(t->grad);
     weft_host_free(t);
     weft_ctx_tensor_gone(c);
 }
@@ -260,15 +261,28 @@ static weft_status no_tensor(weft_ctx *c, const weft_tensor *t) {
     return t ? c->status : weft_fail(c, WEFT_E_ARGUMENT, "there is no tensor to read or write");
 }
 
+/* Around what reads or writes values: it runs in a shape-only context too, and a tape does not see it. */
+struct quiet { int shape_only; weft_scope scope; };
+
+static struct quiet quiet_begin(weft_ctx *c) {
+    struct quiet q = { c->shape_only, weft_scope_begin(c, (weft_params){ 0 }) };
+    c->shape_only = 0;
+    weft_no_grad(c, true);
+    return q;
+}
+
+static void quiet_end(weft_ctx *c, struct quiet q) {
+    weft_no_grad(c, false);
+    weft_scope_end(c, q.scope, NULL);
+    c->shape_only = q.shape_only;
+}
+
 weft_status weft_read(weft_ctx *c, const weft_tensor *t, void *dst, size_t bytes) {
     if (!check_bytes(c, "reading", t, bytes)) return no_tensor(c, t);
-    int depth = c->shape_only;
-    c->shape_only = 0;
-    weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
+    struct quiet q = quiet_begin(c);
     weft_tensor *dense = weft_op_dense(c, &weft_op_read, (weft_tensor *)t);
     if (dense) host_copy(c, &weft_op_read, dst, weft_raw(dense), bytes);
-    weft_scope_end(c, s, NULL);
-    c->shape_only = depth;
+    quiet_end(c, q);
     return c->status;
 }
 
@@ -282,14 +296,11 @@ weft_status weft_write(weft_ctx *c, weft_tensor *t, const void *src, size_t byte
     if (!t->storage || !t->storage->block)
         return weft_fail(c, WEFT_E_ARGUMENT, "writing to %s, which %s", DESCRIBE(t),
                          t->storage ? "is borrowed" : "has no data");
-    int depth = c->shape_only;
-    c->shape_only = 0;
-    weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
+    struct quiet q = quiet_begin(c);
     if (!weft_is_dense(t)) write_strided(c, t, src);
     else host_copy(c, &weft_op_write, weft_raw(t), src, bytes);
     weft_tensor_changed(t);
-    weft_scope_end(c, s, NULL);
-    c->shape_only = depth;
+    quiet_end(c, q);
     return c->status;
 }
 
@@ -300,13 +311,10 @@ double weft_item(weft_ctx *c, const weft_tensor *t) {
         weft_fail(c, WEFT_E_SHAPE, "the value of %s: it is not one element", DESCRIBE(t));
         return 0;
     }
-    int depth = c->shape_only;
-    c->shape_only = 0;
-    weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
+    struct quiet q = quiet_begin(c);
     weft_tensor *f64 = weft_cast(c, (weft_tensor *)t, WEFT_F64);
     if (!f64 || weft_read(c, f64, &value, sizeof value) != WEFT_OK) value = 0;
-    weft_scope_end(c, s, NULL);
-    c->shape_only = depth;
+    quiet_end(c, q);
     return value;
 }
 
@@ -321,5 +329,8 @@ void weft_tensor_mark_parameter(weft_tensor *t, bool frozen, void (*on_packed)(v
 }
 
 void weft_tensor_changed(weft_tensor *t) {
-    if (t && t->storage) t->storage->version++;
+    if (!t || !t->storage) return;
+    t->storage->version++;
+    weft_packed_free(t->packed);
+    t->packed = NULL;
 }

@@ -11,6 +11,8 @@ struct draw {
     weft_dtype weights;
     bool dense;             /* operands that would be views are copied first */
     bool empty;             /* sizes may be 0 */
+    void (*made)(void *user, weft_tensor *t);   /* sees each operand's memory before views of it are taken, or NULL */
+    void *user;
 };
 
 /* A number from low to high. */
@@ -37,7 +39,9 @@ static weft_tensor *operand_of(weft_ctx *c, struct draw *d, weft_dtype type, int
         }
     for (int i = 0; i < rank; i++) back[order[i]] = i;
     for (int i = 0; i < rank; i++) stored[i] = made[order[i]];
-    weft_tensor *t = weft_permute(c, noisy(c, type, seed, rank, stored), back);
+    weft_tensor *t = noisy(c, type, seed, rank, stored);
+    if (d->made) d->made(d->user, t);
+    t = weft_permute(c, t, back);
     if (kind == 1 && rank) t = weft_slice(c, t, rank - 1, 1, shape[rank - 1]);
     if (kind == 2 && rank) t = weft_slice(c, t, 0, 2, shape[0]);
     return d->dense ? weft_contiguous(c, t) : t;

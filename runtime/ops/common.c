@@ -1,6 +1,7 @@
 /* What all operations are made of: checking operands, errors, calling a kernel, the end; and the list of them. */
 #include <stdarg.h>
 #include <string.h>
+#include "runtime/autograd.h"
 #include "runtime/ops/ops.h"
 
 bool weft_op_begin(weft_ctx *c, const weft_op *op, int n, const weft_tensor *const *operands) {
@@ -88,7 +89,8 @@ weft_tensor *weft_op_like(weft_ctx *c, const weft_op *op, weft_tensor **x) {
 }
 
 weft_tensor *weft_op_end(weft_ctx *c, const weft_op *op, weft_tensor *y) {
-    (void)op;
+    if (c->watch_finite && y && weft_ok(c) && !weft_is_finite(c, y))
+        weft_op_fail(c, op, WEFT_E_ARGUMENT, "the result, %s, is not finite", DESCRIBE(y));
     return weft_ok(c) ? y : NULL;
 }
 

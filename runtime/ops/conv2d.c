@@ -1,9 +1,11 @@
 /* conv2d: y(n,oh,ow,o) = x(n,h,w,c) * W(o,c,kh,kw) + b(o) + row(n,o) + residual(n,oh,ow,o), zeros outside x;
  * oh = (h + top + bottom − kh)/stride + 1, rounded down, and ow alike. */
 #include <limits.h>
-#include "runtime/ops/ops.h"
+#include "runtime/ops/gradient.h"
 
-const weft_op weft_op_conv2d = { "conv2d", WEFT_KERNEL_conv2d, NULL };
+static void conv2d_backward(weft_ctx *c, const weft_entry *e);
+
+const weft_op weft_op_conv2d = { "conv2d", WEFT_KERNEL_conv2d, conv2d_backward };
 
 static bool check_weight(weft_ctx *c, const weft_tensor *x, const weft_tensor *w) {
     const weft_op *op = &weft_op_conv2d;
@@ -35,6 +37,56 @@ static bool walk(weft_ctx *c, const weft_tensor *x, const weft_tensor *w, weft_c
     return true;
 }
 
+/* ---- the gradient: operands x, w, b, row, residual; kept x where w wants one, w where x does ------------------------ */
+
+static double products(const weft_conv2d_args *f) {
+    return 2.0 * (double)(f->n * f->oh * f->ow) * (double)f->o * (double)(f->kh * f->kw * f->c);
+}
+
+static void backward_x(weft_ctx *c, const weft_entry *e, const weft_tensor *dy) {
+    const weft_conv2d_args *f = e->args;
+    weft_tensor *dx = weft_gradient_new(c, e, 0, NULL);
+    weft_storage *packed = dx ? weft_weight_pack_back(c, e->op, weft_kept(e, 1)) : NULL;
+    if (!packed) return;
+    weft_conv2d_grad_input_args a = {
+        .type = f->type, .wtype = f->wtype, .n = f->n, .h = f->h, .w = f->w, .c = f->c, .o = f->o, .oh = f->oh,
+        .ow = f->ow, .kh = f->kh, .kw = f->kw, .stride = f->stride, .pad_top = f->pad_top, .pad_left = f->pad_left,
+        .dy = weft_raw(dy), .weight = packed->data, .dx = weft_raw(dx),
+    };
+    c->flops += products(f);
+    WEFT_GRADIENT_RUN(c, e, conv2d_grad_input, a);
+    weft_storage_drop(packed);
+    weft_give(c, e, 0, dx);
+}
+
+static void backward_w(weft_ctx *c, const weft_entry *e, const weft_tensor *dy) {
+    const weft_conv2d_args *f = e->args;
+    bool adds;
+    weft_tensor *dw = weft_gradient_begin(c, e, 1, f->type, &adds);
+    if (!dw) return;
+    weft_conv2d_grad_weight_args a = {
+        .type = f->type, .n = f->n, .h = f->h, .w = f->w, .c = f->c, .o = f->o, .oh = f->oh, .ow = f->ow,
+        .kh = f->kh, .kw = f->kw, .stride = f->stride, .pad_top = f->pad_top, .pad_left = f->pad_left,
+        .accumulate = adds, .x = weft_raw(weft_kept(e, 0)), .dy = weft_raw(dy), .dw = weft_raw(dw),
+    };
+    c->flops += products(f);
+    WEFT_GRADIENT_RUN(c, e, conv2d_grad_weight, a);
+    weft_gradient_end(c, e, 1, dw);
+}
+
+static void conv2d_backward(weft_ctx *c, const weft_entry *e) {
+    weft_tensor *dy = weft_dense_dy(c, e);
+    if (!dy) return;
+    if (weft_wants(e, 0)) backward_x(c, e, dy);
+    if (weft_wants(e, 1)) backward_w(c, e, dy);
+    weft_give_sum(c, e, 2, dy);
+    if (weft_wants(e, 3)) {
+        weft_tensor *pixels = weft_reshape(c, dy, WEFT_SHAPE(dy->shape[0], dy->shape[1] * dy->shape[2], dy->shape[3]));
+        weft_give(c, e, 3, weft_reduce(c, WEFT_REDUCE_SUM, pixels, 1));
+    }
+    weft_give(c, e, 4, e->dy);
+}
+
 weft_tensor *weft_conv2d(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tensor *b, weft_conv how, weft_tensor *row,
                          weft_tensor *residual) {
     const weft_op *op = &weft_op_conv2d;
@@ -54,8 +106,10 @@ weft_tensor *weft_conv2d(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tenso
         .stride = how.stride, .pad_top = how.top, .pad_left = how.left, .x = weft_raw(x), .weight = packed->data,
         .bias = weft_raw(b), .row = weft_raw(row), .residual = weft_raw(residual), .y = weft_raw(y),
     };
-    c->flops += 2.0 * (double)(a.n * a.oh * a.ow) * (double)a.o * (double)(a.kh * a.kw * a.c);
+    c->flops += products(&a);
     WEFT_OP_RUN(c, op, conv2d, a);
     weft_storage_drop(packed);
+    weft_op_note(c, op, y, &a, sizeof a, WEFT_TENSORS(x, w, b, row, residual),
+                 WEFT_TENSORS(weft_requires_grad(w) ? x : NULL, weft_requires_grad(x) ? w : NULL));
     return weft_op_end(c, op, y);
 }

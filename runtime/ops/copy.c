@@ -3,13 +3,37 @@
  * All go through the copy kernel, which reads and writes through strides and converts between types.
  */
 #include <string.h>
-#include "runtime/ops/ops.h"
+#include "runtime/ops/gradient.h"
+
+/* Also a cast's: weft_give() converts. */
+static void same_backward(weft_ctx *c, const weft_entry *e) { weft_give(c, e, 0, e->dy); }
+
+/* Each part's piece of dy. */
+static void concat_backward(weft_ctx *c, const weft_entry *e) {
+    const int64_t *cut = e->args;       /* the dimension, then each part's size */
+    int64_t start = 0;
+    for (int i = 0; i < e->operands; i++) {
+        if (weft_wants(e, i)) weft_give(c, e, i, weft_slice(c, e->dy, (int)cut[0], start, cut[i + 1]));
+        start += cut[i + 1];
+    }
+}
+
+static void note_concat(weft_ctx *c, weft_tensor *y, int dim, int n, weft_tensor *const *parts) {
+    const size_t size = ((size_t)n + 1) * sizeof(int64_t);
+    if (!y || !weft_records(c, n, parts)) return;
+    int64_t *cut = weft_host_alloc(size);
+    if (cut) cut[0] = dim;
+    else weft_op_fail(c, &weft_op_concat, WEFT_E_MEMORY, "no memory for the tape");
+    for (int i = 0; cut && i < n; i++) cut[i + 1] = parts[i]->shape[dim];
+    weft_op_note(c, &weft_op_concat, y, cut, size, n, parts, 0, NULL);
+    weft_host_free(cut);
+}
 
 const weft_op weft_op_read = { "read", WEFT_KERNEL_copy, NULL };
 const weft_op weft_op_write = { "write", WEFT_KERNEL_copy, NULL };
-const weft_op weft_op_contiguous = { "contiguous", WEFT_KERNEL_copy, NULL };
-const weft_op weft_op_cast = { "cast", WEFT_KERNEL_copy, NULL };
-const weft_op weft_op_concat = { "concat", WEFT_KERNEL_copy, NULL };
+const weft_op weft_op_contiguous = { "contiguous", WEFT_KERNEL_copy, same_backward };
+const weft_op weft_op_cast = { "cast", WEFT_KERNEL_copy, same_backward };
+const weft_op weft_op_concat = { "concat", WEFT_KERNEL_copy, concat_backward };
 
 bool weft_copy_into(weft_ctx *c, const weft_op *op, weft_tensor *src, weft_tensor *dst, int64_t offset) {
     const weft_op copy = { op->name, WEFT_KERNEL_copy, NULL };
@@ -53,7 +77,10 @@ weft_tensor *weft_plain(weft_ctx *c, const char *who, weft_tensor *t) {
 
 weft_tensor *weft_op_dense(weft_ctx *c, const weft_op *op, weft_tensor *t) {
     if (!(t = weft_plain(c, op->name, t))) return NULL;
-    return weft_is_dense(t) ? t : copied(c, op, t, t->type);
+    if (weft_is_dense(t)) return t;
+    weft_tensor *y = copied(c, op, t, t->type);
+    weft_op_note(c, &weft_op_contiguous, y, NULL, 0, WEFT_TENSORS(t), 0, NULL);
+    return y;
 }
 
 weft_tensor *weft_contiguous(weft_ctx *c, weft_tensor *t) {
@@ -67,7 +94,9 @@ weft_tensor *weft_cast(weft_ctx *c, weft_tensor *t, weft_dtype type) {
     const weft_op *op = &weft_op_cast;
     if (!WEFT_OP_BEGIN(c, op, t)) return NULL;
     if (t->type == type) return t;
-    return weft_op_end(c, op, copied(c, op, t, type));
+    weft_tensor *y = copied(c, op, t, type);
+    weft_op_note(c, op, y, NULL, 0, WEFT_TENSORS(t), 0, NULL);
+    return weft_op_end(c, op, y);
 }
 
 static weft_tensor *layout(weft_ctx *c, weft_tensor *t, const char *from, const int *order) {
@@ -111,6 +140,7 @@ weft_tensor *weft_concat(weft_ctx *c, int dim, int n, weft_tensor *const *parts)
         if (!weft_copy_into(c, op, parts[i], y, offset)) return NULL;
         offset += parts[i]->shape[dim] * y->stride[dim];
     }
+    note_concat(c, y, dim, n, parts);
     return weft_op_end(c, op, y);
 }
 

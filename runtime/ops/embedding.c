@@ -1,8 +1,21 @@
 /* Rows of a table by number, and sinusoids of a time (formula: weft_timestep_args in kernels/kernels.h). */
 #include <math.h>
-#include "runtime/ops/ops.h"
+#include "runtime/ops/gradient.h"
 
-const weft_op weft_op_embedding = { "embedding", WEFT_KERNEL_embedding, NULL };
+/* Operand: the table. Kept: ids. */
+static void embedding_backward(weft_ctx *c, const weft_entry *e) {
+    const weft_embedding_args *f = e->args;
+    bool adds;
+    weft_tensor *dy = weft_dense_dy(c, e), *table = dy ? weft_gradient_begin(c, e, 0, f->type, &adds) : NULL;
+    if (!table) return;
+    weft_embedding_grad_args a = { .type = f->type, .id_type = f->id_type, .n = f->n, .rows = f->rows, .c = f->c,
+                                   .accumulate = adds, .ids = weft_raw(weft_kept(e, 0)), .dy = weft_raw(dy),
+                                   .dtable = weft_raw(table) };
+    WEFT_GRADIENT_RUN(c, e, embedding_grad, a);
+    weft_gradient_end(c, e, 0, table);
+}
+
+const weft_op weft_op_embedding = { "embedding", WEFT_KERNEL_embedding, embedding_backward };
 const weft_op weft_op_timestep_embedding = { "timestep_embedding", WEFT_KERNEL_timestep, NULL };
 
 static bool check_embedding(weft_ctx *c, const weft_tensor *ids, const weft_tensor *table, weft_dtype type) {
@@ -54,6 +67,7 @@ weft_tensor *weft_embedding(weft_ctx *c, weft_tensor *ids, weft_tensor *table, w
                               .rows = table->shape[0], .c = table->shape[1], .ids = weft_raw(ids),
                               .table = weft_raw(table), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, embedding, a);
+    weft_op_note(c, op, y, &a, sizeof a, WEFT_TENSORS(table), WEFT_TENSORS(ids));
     return weft_op_end(c, op, y);
 }
 
@@ -74,5 +88,6 @@ weft_tensor *weft_timestep_embedding(weft_ctx *c, weft_tensor *t, int64_t dim, b
                              .shift = freq_shift, .scale = scale, .flip = flip_sin_to_cos,
                              .t = weft_raw(t), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, timestep, a);
+    weft_op_note(c, op, y, NULL, 0, WEFT_TENSORS(t), 0, NULL);
     return weft_op_end(c, op, y);
 }

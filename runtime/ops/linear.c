@@ -1,7 +1,9 @@
 /* linear: y = act(x·Wᵀ + b) + residual.  x: (…, k); w: (n, k) or (n, k, 1, 1); b: (n); y, residual: (…, n). */
-#include "runtime/ops/ops.h"
+#include "runtime/ops/gradient.h"
 
-const weft_op weft_op_linear = { "linear", WEFT_KERNEL_gemm, NULL };
+static void linear_backward(weft_ctx *c, const weft_entry *e);
+
+const weft_op weft_op_linear = { "linear", WEFT_KERNEL_gemm, linear_backward };
 
 /* x as rows of k contiguous values, *stride apart; copied where it is not so already. */
 static weft_tensor *rows_of(weft_ctx *c, weft_tensor *x, int64_t *stride) {
@@ -26,6 +28,57 @@ static bool check(weft_ctx *c, const weft_tensor *x, const weft_tensor *w) {
     return weft_op_takes(c, op, x->type) && weft_weight_takes(c, op, w);
 }
 
+/* ---- the gradient: operands x, w, b, residual; kept x where w wants one, w where x does ----------------------------- */
+
+/* dx = dy·W: a product with the weight turned over, on top of what dx holds. */
+static void backward_x(weft_ctx *c, const weft_entry *e, const weft_tensor *dy, int64_t ldy) {
+    const weft_gemm_args *f = e->args;
+    weft_tensor *w = weft_kept(e, 1);
+    bool adds;
+    weft_tensor *dx = weft_gradient_begin(c, e, 0, f->type, &adds);
+    weft_storage *packed = dx ? weft_weight_pack_back(c, e->op, w) : NULL;
+    if (!packed) return;
+    weft_gemm_args a = { .type = f->type, .wtype = f->wtype, .m = f->m, .n = f->k, .k = f->n, .x = weft_raw(dy),
+                         .ldx = ldy, .w = packed->data, .residual = adds ? weft_raw(dx) : NULL, .ldr = f->k,
+                         .y = weft_raw(dx), .ldy = f->k };
+    c->flops += 2.0 * (double)a.m * (double)a.n * (double)a.k;
+    WEFT_OP_RUN(c, e->op, gemm, a);
+    weft_storage_drop(packed);
+    weft_gradient_end(c, e, 0, dx);
+}
+
+/* dW = dyᵀ·x. */
+static void backward_w(weft_ctx *c, const weft_entry *e, const weft_tensor *dy, int64_t ldy) {
+    const weft_gemm_args *f = e->args;
+    bool adds;
+    weft_tensor *dw = weft_gradient_begin(c, e, 1, f->type, &adds);
+    if (!dw || !weft_op_takes(c, &weft_op_matmul, f->type)) return;
+    weft_matmul_args a = { .type = f->type, .batch = 1, .m = f->n, .n = f->k, .k = f->m, .a = weft_raw(dy), .a_row = 1,
+                           .a_col = ldy, .b = weft_raw(weft_kept(e, 0)), .b_row = f->ldx, .b_col = 1,
+                           .c = weft_raw(dw), .ldc = f->k, .alpha = 1, .accumulate = adds };
+    c->flops += 2.0 * (double)a.m * (double)a.n * (double)a.k;
+    WEFT_OP_RUN(c, e->op, matmul, a);
+    weft_gradient_end(c, e, 1, dw);
+}
+
+static void linear_backward(weft_ctx *c, const weft_entry *e) {
+    int64_t ldy = 0;
+    weft_tensor *dy = rows_of(c, e->dy, &ldy);
+    if (!dy) return;
+    if (weft_wants(e, 0)) backward_x(c, e, dy, ldy);
+    if (weft_wants(e, 1)) backward_w(c, e, dy, ldy);
+    weft_give_sum(c, e, 2, dy);
+    weft_give(c, e, 3, e->dy);
+}
+
+/* For the gradient an activation needs what went into it, and is then an operation of its own. */
+static weft_tensor *in_parts(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tensor *b, weft_activation act,
+                             weft_tensor *residual) {
+    weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
+    weft_tensor *y = weft_activate(c, act, weft_linear(c, x, w, b, WEFT_ACT_NONE, NULL));
+    return weft_scope_end(c, s, residual ? weft_add(c, y, residual) : y);
+}
+
 weft_tensor *weft_linear(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tensor *b, weft_activation act,
                          weft_tensor *residual) {
     const weft_op *op = &weft_op_linear;
@@ -36,6 +89,7 @@ weft_tensor *weft_linear(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tenso
     const int64_t n = shape[x->rank - 1] = w->shape[0], k = w->shape[1];
     if (!weft_op_optional(c, op, x, "bias", &b, 1, &n)) return NULL;
     if (!weft_op_optional(c, op, x, "residual", &residual, x->rank, shape)) return NULL;
+    if (act && weft_records(c, WEFT_TENSORS(x, w, b))) return in_parts(c, x, w, b, act, residual);
     weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, shape);
     if (!y || c->shape_only) return weft_op_end(c, op, y);
     if (!(x = rows_of(c, x, &stride))) return NULL;
@@ -48,5 +102,7 @@ weft_tensor *weft_linear(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tenso
     c->flops += 2.0 * (double)a.m * (double)a.n * (double)a.k;
     WEFT_OP_RUN(c, op, gemm, a);
     weft_storage_drop(packed);
+    weft_op_note(c, op, y, &a, sizeof a, WEFT_TENSORS(x, w, b, residual),
+                 WEFT_TENSORS(weft_requires_grad(w) ? x : NULL, weft_requires_grad(x) ? w : NULL));
     return weft_op_end(c, op, y);
 }

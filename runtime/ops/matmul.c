@@ -1,7 +1,23 @@
 /* matmul: (…, m, k)·(…, k, n) → (…, m, n), the outer sizes equal. Rows and columns are read through their strides. */
-#include "runtime/ops/ops.h"
+#include "runtime/ops/gradient.h"
 
-const weft_op weft_op_matmul = { "matmul", WEFT_KERNEL_matmul, NULL };
+/* The last two dimensions in the other order. */
+static weft_tensor *turned(weft_ctx *c, weft_tensor *t) {
+    int order[WEFT_MAX_RANK];
+    if (!t) return NULL;
+    for (int i = 0; i < t->rank; i++) order[i] = i;
+    order[t->rank - 2] = t->rank - 1;
+    order[t->rank - 1] = t->rank - 2;
+    return weft_permute(c, t, order);
+}
+
+/* da = dy·bᵀ, db = aᵀ·dy. */
+static void matmul_backward(weft_ctx *c, const weft_entry *e) {
+    if (weft_wants(e, 0)) weft_give(c, e, 0, weft_matmul(c, e->dy, turned(c, weft_kept(e, 1))));
+    if (weft_wants(e, 1)) weft_give(c, e, 1, weft_matmul(c, turned(c, weft_kept(e, 0)), e->dy));
+}
+
+const weft_op weft_op_matmul = { "matmul", WEFT_KERNEL_matmul, matmul_backward };
 
 static bool check(weft_ctx *c, const weft_tensor *a, const weft_tensor *b) {
     const weft_op *op = &weft_op_matmul;
@@ -43,5 +59,7 @@ weft_tensor *weft_matmul(weft_ctx *c, weft_tensor *a, weft_tensor *b) {
     };
     c->flops += 2.0 * (double)(arguments.batch * arguments.m) * (double)arguments.n * (double)arguments.k;
     WEFT_OP_RUN(c, op, matmul, arguments);
+    weft_op_note(c, op, y, NULL, 0, WEFT_TENSORS(a, b),
+                 WEFT_TENSORS(weft_requires_grad(b) ? a : NULL, weft_requires_grad(a) ? b : NULL));
     return weft_op_end(c, op, y);
 }

@@ -1,11 +1,60 @@
 /* Norms: group_norm over a group's channels and all pixels, layer_norm and softmax over the last dimension.
  * y = act((x − mean)/√(var + eps)·gamma + beta), the variance biased. */
 #include <math.h>
-#include "runtime/ops/ops.h"
+#include "runtime/ops/gradient.h"
 
-const weft_op weft_op_group_norm = { "group_norm", WEFT_KERNEL_group_norm, NULL };
-const weft_op weft_op_layer_norm = { "layer_norm", WEFT_KERNEL_layer_norm, NULL };
-const weft_op weft_op_softmax = { "softmax", WEFT_KERNEL_softmax, NULL };
+/* The gradients: operands x, gamma, beta; kept x, gamma, beta, mean, rstd. A result nobody wants is NULL to the kernel. */
+
+static weft_tensor *wanted(weft_ctx *c, const weft_entry *e, int i, weft_tensor *reuse) {
+    return weft_wants(e, i) ? weft_gradient_new(c, e, i, reuse) : NULL;
+}
+
+static void group_norm_backward(weft_ctx *c, const weft_entry *e) {
+    const weft_group_norm_args *f = e->args;
+    weft_tensor *dy = weft_dense_dy(c, e), *dx = wanted(c, e, 0, dy);
+    weft_tensor *dgamma = wanted(c, e, 1, NULL), *dbeta = wanted(c, e, 2, NULL);
+    if (!weft_ok(c)) return;
+    weft_group_norm_grad_args a = {
+        .type = f->type, .n = f->n, .pixels = f->pixels, .c = f->c, .groups = f->groups, .act = f->act,
+        .x = weft_raw(weft_kept(e, 0)), .gamma = weft_raw(weft_kept(e, 1)), .beta = weft_raw(weft_kept(e, 2)),
+        .mean = weft_raw(weft_kept(e, 3)), .rstd = weft_raw(weft_kept(e, 4)), .dy = weft_raw(dy),
+        .dx = weft_raw(dx), .dgamma = weft_raw(dgamma), .dbeta = weft_raw(dbeta),
+    };
+    WEFT_GRADIENT_RUN(c, e, group_norm_grad, a);
+    weft_give(c, e, 0, dx);
+    weft_give(c, e, 1, dgamma);
+    weft_give(c, e, 2, dbeta);
+}
+
+static void layer_norm_backward(weft_ctx *c, const weft_entry *e) {
+    const weft_layer_norm_args *f = e->args;
+    weft_tensor *dy = weft_dense_dy(c, e), *dx = wanted(c, e, 0, dy);
+    weft_tensor *dgamma = wanted(c, e, 1, NULL), *dbeta = wanted(c, e, 2, NULL);
+    if (!weft_ok(c)) return;
+    weft_layer_norm_grad_args a = {
+        .type = f->type, .rows = f->rows, .c = f->c, .x = weft_raw(weft_kept(e, 0)), .gamma = weft_raw(weft_kept(e, 1)),
+        .mean = weft_raw(weft_kept(e, 3)), .rstd = weft_raw(weft_kept(e, 4)), .dy = weft_raw(dy), .dx = weft_raw(dx),
+        .dgamma = weft_raw(dgamma), .dbeta = weft_raw(dbeta),
+    };
+    WEFT_GRADIENT_RUN(c, e, layer_norm_grad, a);
+    weft_give(c, e, 0, dx);
+    weft_give(c, e, 1, dgamma);
+    weft_give(c, e, 2, dbeta);
+}
+
+static void softmax_backward(weft_ctx *c, const weft_entry *e) {
+    const weft_softmax_args *f = e->args;
+    weft_tensor *dy = weft_dense_dy(c, e), *dx = wanted(c, e, 0, dy);
+    if (!dx) return;
+    weft_softmax_grad_args a = { .type = f->type, .rows = f->rows, .c = f->c, .scale = f->scale,
+                                 .y = weft_raw(weft_kept(e, 0)), .dy = weft_raw(dy), .dx = weft_raw(dx) };
+    WEFT_GRADIENT_RUN(c, e, softmax_grad, a);
+    weft_give(c, e, 0, dx);
+}
+
+const weft_op weft_op_group_norm = { "group_norm", WEFT_KERNEL_group_norm, group_norm_backward };
+const weft_op weft_op_layer_norm = { "layer_norm", WEFT_KERNEL_layer_norm, layer_norm_backward };
+const weft_op weft_op_softmax = { "softmax", WEFT_KERNEL_softmax, softmax_backward };
 
 /* The product of the sizes of dimensions [first, last). */
 static int64_t product(const weft_tensor *x, int first, int last) {
@@ -41,26 +90,39 @@ weft_tensor *weft_group_norm(weft_ctx *c, weft_tensor *x, int groups, double eps
                             channels, DESCRIBE(x), groups);
     if ((unsigned)act >= WEFT_ACT_COUNT) return weft_op_fail(c, op, WEFT_E_ARGUMENT, "%d is no activation", (int)act);
     if (!check_scale(c, op, x, eps, &gamma, &beta)) return NULL;
-    weft_tensor *y = weft_op_like(c, op, &x);
-    if (!y) return NULL;
+    weft_tensor *y = weft_op_like(c, op, &x), *mean = NULL, *rstd = NULL;
+    if (y && weft_records(c, WEFT_TENSORS(x, gamma, beta))) {
+        mean = weft_tensor_make(c, op->name, x->type, WEFT_SHAPE(x->shape[0], groups));
+        rstd = weft_tensor_make(c, op->name, x->type, WEFT_SHAPE(x->shape[0], groups));
+    }
+    if (!y || !weft_ok(c)) return NULL;
     weft_group_norm_args a = {
         .type = x->type, .n = x->shape[0], .pixels = product(x, 1, x->rank - 1), .c = channels, .groups = groups,
         .eps = eps, .act = act, .x = weft_raw(x), .gamma = weft_raw(gamma), .beta = weft_raw(beta), .y = weft_raw(y),
+        .mean = weft_raw(mean), .rstd = weft_raw(rstd),
     };
     WEFT_OP_RUN(c, op, group_norm, a);
+    weft_op_note(c, op, y, &a, sizeof a, WEFT_TENSORS(x, gamma, beta), WEFT_TENSORS(x, gamma, beta, mean, rstd));
     return weft_op_end(c, op, y);
 }
 
 weft_tensor *weft_layer_norm(weft_ctx *c, weft_tensor *x, double eps, weft_tensor *gamma, weft_tensor *beta) {
     const weft_op *op = &weft_op_layer_norm;
     if (!WEFT_OP_BEGIN(c, op, x) || !has_rows(c, op, x) || !check_scale(c, op, x, eps, &gamma, &beta)) return NULL;
-    weft_tensor *y = weft_op_like(c, op, &x);
-    if (!y) return NULL;
+    weft_tensor *y = weft_op_like(c, op, &x), *mean = NULL, *rstd = NULL;
+    const int64_t rows = product(x, 0, x->rank - 1);
+    if (y && weft_records(c, WEFT_TENSORS(x, gamma, beta))) {
+        mean = weft_tensor_make(c, op->name, x->type, 1, &rows);
+        rstd = weft_tensor_make(c, op->name, x->type, 1, &rows);
+    }
+    if (!y || !weft_ok(c)) return NULL;
     weft_layer_norm_args a = {
-        .type = x->type, .rows = product(x, 0, x->rank - 1), .c = x->shape[x->rank - 1], .eps = eps, .x = weft_raw(x),
-        .gamma = weft_raw(gamma), .beta = weft_raw(beta), .y = weft_raw(y),
+        .type = x->type, .rows = rows, .c = x->shape[x->rank - 1], .eps = eps, .x = weft_raw(x),
+        .gamma = weft_raw(gamma), .beta = weft_raw(beta), .y = weft_raw(y), .mean = weft_raw(mean),
+        .rstd = weft_raw(rstd),
     };
     WEFT_OP_RUN(c, op, layer_norm, a);
+    weft_op_note(c, op, y, &a, sizeof a, WEFT_TENSORS(x, gamma, beta), WEFT_TENSORS(x, gamma, beta, mean, rstd));
     return weft_op_end(c, op, y);
 }
 
@@ -73,5 +135,6 @@ weft_tensor *weft_softmax(weft_ctx *c, weft_tensor *x, double scale) {
     weft_softmax_args a = { .type = x->type, .rows = product(x, 0, x->rank - 1), .c = x->shape[x->rank - 1],
                             .scale = scale, .x = weft_raw(x), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, softmax, a);
+    weft_op_note(c, op, y, &a, sizeof a, WEFT_TENSORS(x), WEFT_TENSORS(y));
     return weft_op_end(c, op, y);
 }

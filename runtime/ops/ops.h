@@ -21,6 +21,9 @@ extern const weft_op weft_op_unary[WEFT_UNARY_COUNT], weft_op_binary[WEFT_BINARY
  * False after an error. */
 bool weft_copy_into(weft_ctx *c, const weft_op *op, weft_tensor *src, weft_tensor *dst, int64_t offset);
 
+/* The unary operation that an activation is; x itself for WEFT_ACT_NONE. */
+weft_tensor *weft_activate(weft_ctx *c, weft_activation act, weft_tensor *x);
+
 /* A negative dimension counts from the end; false, with the error set, where there is none of that number. */
 bool weft_op_dim(weft_ctx *c, const weft_op *op, const weft_tensor *t, int *dim);
 

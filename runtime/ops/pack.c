@@ -22,11 +22,11 @@ static bool walk(const weft_tensor *w, weft_pack_args *a) {
     return weft_collapses(w, 2, 4, &a->stride_tap);
 }
 
-static weft_storage *pack(weft_ctx *c, const weft_op *op, const weft_tensor *w, const weft_pack_args *how) {
+static weft_storage *pack(weft_ctx *c, const weft_op *op, const void *src, const weft_pack_args *how) {
     weft_storage *form = weft_storage_new(c, op->name, c->kernels->pack_bytes(how));
     if (!form) return NULL;
     weft_pack_args a = *how;
-    a.src = weft_raw(w);
+    a.src = src;
     a.dst = form->data;
     weft_op_status(c, &op_pack, a.type, c->kernels->pack(weft_env_now(c), &a));
     if (weft_ok(c)) return form;
@@ -69,7 +69,25 @@ weft_storage *weft_weight_pack(weft_ctx *c, const weft_op *op, weft_tensor *w) {
         plain = weft_op_dense(c, op, plain);
         if (plain) walk(plain, &how);
     }
-    weft_storage *form = plain ? pack(c, op, plain, &how) : NULL;
-    if (form && w->parameter) keep(w, form, &how);
+    weft_storage *form = plain ? pack(c, op, weft_raw(plain), &how) : NULL;
+    if (form && w->parameter && !(w->requires_grad && c->tape)) keep(w, form, &how);
     return form;
+}
+
+weft_storage *weft_weight_pack_back(weft_ctx *c, const weft_op *op, weft_tensor *w) {
+    weft_pack_args how;
+    weft_tensor *plain = weft_plain(c, op->name, w);
+    if (plain && !walk(plain, &how)) {
+        plain = weft_op_dense(c, op, plain);
+        if (plain) walk(plain, &how);
+    }
+    if (!plain) return NULL;
+    const int64_t n = how.n, stride_n = how.stride_n;
+    how.n = how.k;
+    how.stride_n = how.stride_k;
+    how.k = n;
+    how.stride_k = stride_n;
+    how.stride_tap = -how.stride_tap;
+    const int64_t last = how.taps > 0 ? (how.taps - 1) * -how.stride_tap : 0;
+    return pack(c, op, (const char *)weft_raw(plain) + last * (int64_t)weft_dtype_size(plain->type), &how);
 }

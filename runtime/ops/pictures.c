@@ -1,8 +1,29 @@
 /* Pictures, (N,H,W,C): resample to another size, pad or crop. */
-#include "runtime/ops/ops.h"
+#include "runtime/ops/gradient.h"
 
-const weft_op weft_op_resample = { "resample", WEFT_KERNEL_resample, NULL };
-const weft_op weft_op_pad = { "pad", WEFT_KERNEL_pad, NULL };
+static void resample_backward(weft_ctx *c, const weft_entry *e) {
+    const weft_resample_args *f = e->args;
+    weft_tensor *dy = weft_dense_dy(c, e), *dx = dy ? weft_gradient_new(c, e, 0, NULL) : NULL;
+    if (!dx) return;
+    weft_resample_grad_args a = { .type = f->type, .mode = f->mode, .n = f->n, .h = f->h, .w = f->w, .c = f->c,
+                                  .oh = f->oh, .ow = f->ow, .dy = weft_raw(dy), .dx = weft_raw(dx) };
+    WEFT_GRADIENT_RUN(c, e, resample_grad, a);
+    weft_give(c, e, 0, dx);
+}
+
+static void pad_backward(weft_ctx *c, const weft_entry *e) {
+    const weft_pad_args *f = e->args;
+    weft_tensor *dy = weft_dense_dy(c, e), *dx = dy ? weft_gradient_new(c, e, 0, NULL) : NULL;
+    if (!dx) return;
+    weft_pad_grad_args a = { .type = f->type, .mode = f->mode, .n = f->n, .h = f->h, .w = f->w, .c = f->c,
+                             .top = f->top, .bottom = f->bottom, .left = f->left, .right = f->right,
+                             .dy = weft_raw(dy), .dx = weft_raw(dx) };
+    WEFT_GRADIENT_RUN(c, e, pad_grad, a);
+    weft_give(c, e, 0, dx);
+}
+
+const weft_op weft_op_resample = { "resample", WEFT_KERNEL_resample, resample_backward };
+const weft_op weft_op_pad = { "pad", WEFT_KERNEL_pad, pad_backward };
 
 static bool is_picture(weft_ctx *c, const weft_op *op, const weft_tensor *x) {
     if (x->rank != 4) weft_op_fail(c, op, WEFT_E_SHAPE, "input %s is not (N, H, W, C)", DESCRIBE(x));
@@ -22,6 +43,7 @@ weft_tensor *weft_resample(weft_ctx *c, weft_tensor *x, weft_resample_mode mode,
     weft_resample_args a = { .type = x->type, .mode = mode, .n = x->shape[0], .h = x->shape[1], .w = x->shape[2],
                              .c = x->shape[3], .oh = oh, .ow = ow, .x = weft_raw(x), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, resample, a);
+    weft_op_note(c, op, y, &a, sizeof a, WEFT_TENSORS(x), 0, NULL);
     return weft_op_end(c, op, y);
 }
 
@@ -50,5 +72,6 @@ weft_tensor *weft_pad(weft_ctx *c, weft_tensor *x, weft_pad_mode mode, int top, 
                         .c = x->shape[3], .top = top, .bottom = bottom, .left = left, .right = right, .value = value,
                         .x = weft_raw(x), .y = weft_raw(y) };
     WEFT_OP_RUN(c, op, pad, a);
+    weft_op_note(c, op, y, &a, sizeof a, WEFT_TENSORS(x), 0, NULL);
     return weft_op_end(c, op, y);
 }
