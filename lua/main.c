@@ -14,7 +14,8 @@ static const struct { const char *name, *summary; int (*run)(int argc, char **ar
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static int help(FILE *out, int status) {
-    fputs("Weft: a node-graph runtime for diffusion models.\n\nUsage: weft COMMAND …\n\nCommands:\n", out);
+    fputs("Weft: a node-graph runtime for diffusion models.\n\nUsage: weft COMMAND …\n       weft [--traceback] SCRIPT.lua …\n"
+          "       weft [--traceback] -e CODE …\n\nCommands:\n", out);
     for (int i = 0; i < COMMANDS; i++) fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fputs("\n`weft COMMAND --help` tells more.\n", out);
     return status;
@@ -32,6 +33,8 @@ int main(int argc, char **argv) {
     if (argc < 2) return help(stderr, 1);
     if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) return help(stdout, 0);
     if (!strcmp(argv[1], "--version")) { puts("weft " WEFT_VERSION); return 0; }
+    int status = run_script(argc, argv);
+    if (status >= 0) return status;
     const char *names[COMMANDS];
     for (int i = 0; i < COMMANDS; i++) {
         names[i] = commands[i].name;

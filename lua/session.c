@@ -1,4 +1,4 @@
-/* Shared by the commands that run graphs: see session.h. Progress goes to a terminal only; Ctrl-C cancels between operations. */
+/* Shared by the commands that run graphs and the binding: see session.h. Progress goes to a terminal only; Ctrl-C cancels between operations. */
 #include "lua/session.h"
 
 #include <cjson/cJSON.h>
@@ -63,37 +63,57 @@ static bool show_progress(void *user, const char *what, int64_t done, int64_t to
     return true;
 }
 
-bool session_open(session *s, const char *command) {
+bool session_start(session *s) {
     static const char *const default_models[] = { "models", NULL };
+    weft_folders *f = &s->folders;
+    if (!f->models) f->models = default_models;
+    if (!f->input) f->input = "input";
+    if (!f->output) f->output = "output";
+    if (!f->temp) f->temp = "temp";
+    s->c = weft_ctx_new(&(weft_options){ .device = s->device, .threads = s->threads, .precision = (weft_precision)s->precision, .memory_limit = s->memory });
+    if (s->c) s->registry = weft_nodes_registry(s->c);
+    return s->c && weft_ok(s->c);
+}
+
+void session_stop(session *s) {
+    weft_registry_free(s->registry);
+    weft_ctx_free(s->c);
+    s->registry = NULL;
+    s->c = NULL;
+}
+
+void session_interrupts(weft_ctx *c) {
+    interrupted = c;
+    signal(SIGINT, c ? on_interrupt : SIG_DFL);
+}
+
+void session_progress(weft_ctx *c) {
+    if (isatty(STDERR_FILENO)) weft_set_progress(c, show_progress, NULL);
+}
+
+bool session_open(session *s, const char *command) {
     if (s->models.count) {
         const char **items = realloc(s->models.items, sizeof *items * ((size_t)s->models.count + 1));
         if (!items) return false;
         items[s->models.count] = NULL;
         s->models.items = items;
+        s->folders.models = items;
     }
-    s->folders = (weft_folders){ .models = s->models.count ? s->models.items : default_models, .input = s->input ? s->input : "input",
-                                 .output = s->output ? s->output : "output", .temp = "temp" };
-    s->c = weft_ctx_new(&(weft_options){ .device = s->device, .threads = s->threads, .precision = (weft_precision)s->precision, .memory_limit = s->memory });
-    if (!s->c) {
-        fprintf(stderr, "weft %s: out of memory\n", command);
+    s->folders.input = s->input;
+    s->folders.output = s->output;
+    if (!session_start(s)) {
+        if (s->c) session_fail(s, command);
+        else fprintf(stderr, "weft %s: out of memory\n", command);
         return false;
     }
-    s->registry = weft_nodes_registry(s->c);
-    if (!weft_ok(s->c)) {
-        session_fail(s, command);
-        return false;
-    }
-    if (isatty(STDERR_FILENO)) weft_set_progress(s->c, show_progress, NULL);
-    interrupted = s->c;
-    signal(SIGINT, on_interrupt);
+    session_progress(s->c);
+    session_interrupts(s->c);
     return true;
 }
 
 void session_close(session *s) {
-    signal(SIGINT, SIG_DFL);
-    interrupted = NULL;
-    weft_registry_free(s->registry);
-    weft_ctx_free(s->c);
+    session_interrupts(NULL);
+    session_stop(s);
     free(s->models.items);
 }
 

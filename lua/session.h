@@ -30,7 +30,16 @@ extern const char *const session_precisions[];
     { "memory", CLI_SIZE, &(s).memory, "SIZE", "the most memory that tensors may take, such as 4G (default: no limit)", 0, 0, NULL }, \
     { "precision", CLI_CHOICE, &(s).precision, "P", "fast (default) or exact", 0, 0, session_precisions }
 
-/* Creates context and registry; false after a message. session_close() in either case. */
+/* Fills in the default folders where none are set and creates context and registry. False where it failed: without a context (no memory), or with
+ * the context's error set. session_stop() in either case. */
+bool session_start(session *s);
+void session_stop(session *s);
+/* Ctrl-C cancels this context's work from now on; NULL: it ends the program again. */
+void session_interrupts(weft_ctx *c);
+/* Shows progress on a terminal. */
+void session_progress(weft_ctx *c);
+
+/* session_start() with the command line's options, progress and Ctrl-C; false after a message. session_close() in either case. */
 bool session_open(session *s, const char *command);
 void session_close(session *s);
 /* Prints the context's error; returns the exit status: 1, or 130 where it was cancelled. */

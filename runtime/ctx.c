@@ -150,6 +150,7 @@ void weft_clear(weft_ctx *c) {
     __atomic_store_n(&c->cancel, 0, __ATOMIC_RELAXED);
     c->status = WEFT_OK;
     c->message[0] = '\0';
+    c->blame = (weft_blame){ 0 };
 }
 
 /* ---- the rest ---------------------------------------------------------------------------------------------------- */

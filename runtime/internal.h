@@ -83,6 +83,9 @@ typedef struct weft_frame {
 struct weft_run_info;
 struct weft_tape;
 
+/* What an error is about, where a graph or a node's call set it (runtime/graph); "" where unknown. */
+typedef struct weft_blame { char type[40], node[64], class_name[64], input[64]; } weft_blame;
+
 struct weft_ctx {
     const weft_kernels *kernels;        /* NULL: the device is unknown; the error then stays */
     weft_env env;                       /* weft_env_now() gives it to a kernel */
@@ -98,6 +101,7 @@ struct weft_ctx {
     weft_progress_fn *progress;
     void *progress_user;
     double flops;                       /* see weft_flops() */
+    weft_blame blame;                   /* of the error */
     const struct weft_run_info *run_info;   /* of the node that runs; runtime/graph */
     struct weft_tape *tape;             /* NULL: nothing is recorded */
     uint64_t generation;                /* of the tape; see autograd_internal.h */

@@ -84,8 +84,22 @@ static const weft_node use_thing_node = {
 /* The real ones. */
 extern const weft_node weft_node_Reroute, weft_node_Note;
 
+/* What it gives out may be anything: only when it comes can be seen what it is. */
+struct any { int64_t value; weft_value out; };
+static void any_run(weft_ctx *c, void *self) {
+    struct any *n = self;
+    (void)c;
+    n->out = (weft_value){ .kind = WEFT_PORT_INT, .type = "INT", .i = n->value };
+}
+static const weft_node any_node = {
+    .name = "Any", .category = "test", .summary = "A number in disguise.", .size = sizeof(struct any),
+    .inputs = (const weft_port[]){ WEFT_INT_IN(struct any, value, 1, -100, 100, 1, "value"), { 0 } },
+    .outputs = (const weft_port[]){ WEFT_OUT(struct any, out, WEFT_PORT_ANY, "*", "*", "it"), { 0 } }, .run = any_run,
+};
+
 static weft_registry *registry(void) {
-    static const weft_node *const nodes[] = { &weft_node_Reroute, &weft_node_Note, &number_node, &mix_node, &show_node, &make_thing_node, &use_thing_node, NULL };
+    static const weft_node *const nodes[] = { &weft_node_Reroute, &weft_node_Note, &any_node, &number_node, &mix_node, &show_node, &make_thing_node, &use_thing_node,
+                                              NULL };
     weft_registry *r = weft_registry_new();
     if (!r || !weft_registry_add(r, nodes)) abort();
     return r;
@@ -147,13 +161,43 @@ TEST(runs_only_what_is_asked) {
     bed_free(&b);
 }
 
-/* Asked for by name, a node runs without a check of the whole graph: what comes along its links is looked at all the same. */
+/* What comes along a link is looked at, before and while the graph runs. */
 TEST(values_of_another_type_never_arrive) {
-    struct bed b = bed_new("{\"1\":{\"class_type\":\"MakeThing\",\"inputs\":{\"broken\":false}},\"2\":{\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"1\",0],\"how\":\"add\"}}}");
+    static const char *const one[][2] = {
+        { "{\"class_type\":\"MakeThing\",\"inputs\":{\"broken\":false}}", "takes TENSOR, but output 0 of node 1 (MakeThing) gives THING" },
+        { "{\"class_type\":\"Any\",\"inputs\":{\"value\":3}}", "takes TENSOR, not INT" } };
+    for (int i = 0; i < 2; i++) {
+        char text[400];
+        snprintf(text, sizeof text, "{\"1\":%s,\"2\":{\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"1\",0],\"how\":\"add\"}}}", one[i][0]);
+        struct bed b = bed_new(text);
+        const char *const targets[] = { "2", NULL };
+        CHECK_EQ(weft_runner_run(b.runner, b.g, targets), WEFT_E_ARGUMENT);
+        CHECK_HAS(weft_message(b.c), one[i][1]);
+        weft_fault about = weft_graph_blame(b.c);
+        CHECK_STR(about.node, "2");
+        CHECK_STR(about.class_name, "Mix");
+        CHECK_STR(about.input, "a");
+        CHECK_STR(about.type, i ? "invalid_input_type" : "return_type_mismatch");
+        CHECK_EQ(weft_runner_faults(b.runner)->count, i ? 0 : 1);
+        weft_clear(b.c);
+        CHECK(!weft_graph_blame(b.c).node);
+        bed_free(&b);
+    }
+}
+
+TEST(numbers_along_links_are_within_their_range) {
+    struct bed b = bed_new("{\"1\":{\"class_type\":\"Any\",\"inputs\":{\"value\":11}},\"2\":{\"class_type\":\"Number\",\"inputs\":{\"seed\":1,\"value\":[\"1\",0]}}}");
     const char *const targets[] = { "2", NULL };
     CHECK_EQ(weft_runner_run(b.runner, b.g, targets), WEFT_E_ARGUMENT);
-    CHECK_HAS(weft_message(b.c), "takes TENSOR, not THING");
+    CHECK_HAS(weft_message(b.c), "Number: input value: 11 is above the most allowed, 10");
+    CHECK_STR(weft_graph_blame(b.c).type, "value_bigger_than_max");
     weft_clear(b.c);
+    weft_graph_set_text(b.c, b.g, "1", "value", "10");
+    CHECK_EQ(weft_runner_run(b.runner, b.g, targets), WEFT_OK);
+    weft_graph_set_text(b.c, b.g, "2", "value", "0");
+    weft_graph_set_text(b.c, b.g, "1", "value", "-1");
+    CHECK_EQ(weft_graph_link(b.c, b.g, "2", "seed", "1", 0), WEFT_OK);
+    CHECK_EQ(weft_runner_run(b.runner, b.g, targets), WEFT_OK);         /* a seed's 64 bits may be a negative number's */
     bed_free(&b);
 }
 
@@ -213,7 +257,19 @@ TEST(a_node_alone) {
     in[2].s = (char *)"divide";
     CHECK_EQ(weft_node_call(b.c, b.r, NULL, "Mix", names, in, 3, &out), WEFT_E_ARGUMENT);
     CHECK_HAS(weft_message(b.c), "divide");
+    CHECK_STR(weft_graph_blame(b.c).input, "how");
     weft_clear(b.c);
+    static const struct { weft_port_kind kind; double value; const char *part; } scales[] = {
+        { WEFT_PORT_FLOAT, 4.1, "4.1 is above the most allowed, 4" }, { WEFT_PORT_FLOAT, -0.1, "-0.1 is below the least allowed, 0" },
+        { WEFT_PORT_FLOAT, NAN, "not finite" }, { WEFT_PORT_INT, 5, "5 is above the most allowed, 4" } };
+    names[2] = "scale";
+    for (int i = 0; i < 4; i++) {
+        in[2] = (weft_value){ .kind = scales[i].kind, .type = "FLOAT", .f = scales[i].value };
+        if (in[2].kind == WEFT_PORT_INT) in[2].i = (int64_t)scales[i].value;
+        CHECK_EQ(weft_node_call(b.c, b.r, NULL, "Mix", names, in, 3, &out), WEFT_E_ARGUMENT);
+        CHECK_HAS(weft_message(b.c), scales[i].part);
+        weft_clear(b.c);
+    }
     CHECK_EQ(weft_node_call(b.c, b.r, NULL, "Mxi", names, in, 3, &out), WEFT_E_ARGUMENT);
     CHECK_HAS(weft_message(b.c), "did you mean Mix?");
     weft_clear(b.c);

@@ -71,6 +71,36 @@ void weft_faults_free(weft_faults *faults) {
     *faults = (weft_faults){ 0 };
 }
 
+/* ---- what an error is about ------------------------------------------------------------------------------------------------------------ */
+
+static void copy_text(char *to, size_t size, const char *from) { snprintf(to, size, "%s", from ? from : ""); }
+
+bool weft_graph_fault(weft_ctx *c, const char *type, const char *node, const char *class_name, const char *input, const char *format, ...) {
+    char text[DETAILS];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!weft_ok(c)) return false;
+    copy_text(c->blame.type, sizeof c->blame.type, type);
+    copy_text(c->blame.input, sizeof c->blame.input, input);
+    weft_graph_blame_node(c, node, class_name);
+    weft_fail(c, WEFT_E_ARGUMENT, "%s", text);
+    return false;
+}
+
+void weft_graph_blame_node(weft_ctx *c, const char *node, const char *class_name) {
+    if (*c->blame.class_name) return;
+    copy_text(c->blame.node, sizeof c->blame.node, node);
+    copy_text(c->blame.class_name, sizeof c->blame.class_name, class_name);
+}
+
+weft_fault weft_graph_blame(const weft_ctx *c) {
+    const weft_blame *b = &c->blame;
+    return (weft_fault){ .type = *b->type ? b->type : NULL, .node = *b->node ? b->node : NULL, .class_name = *b->class_name ? b->class_name : NULL,
+                         .input = *b->input ? b->input : NULL, .message = weft_message(c), .details = weft_message(c) };
+}
+
 /* ---- one node --------------------------------------------------------------------------------------------------------------------------- */
 
 int weft_port_resolve(const weft_port *p, const weft_gnode *n, weft_gin **in, weft_value *v, const char **fault, char *text, size_t size) {
@@ -126,11 +156,11 @@ static void check_file(struct checking *k, const weft_gnode *n, const weft_port 
 
 /* The node's own check, on a struct in which links are empty. */
 static void check_custom(struct checking *k, const weft_gnode *n, void *self) {
-    weft_run_info info = { .registry = k->g->registry, .folders = k->folders, .node_id = n->id, .class_name = n->class_name };
+    weft_run_info info = { .registry = k->g->registry, .folders = k->folders, .node = n->node, .node_id = n->id, .class_name = n->class_name };
     k->c->run_info = &info;
     n->node->check(k->c, self);
     k->c->run_info = NULL;
-    if (weft_ok(k->c) || weft_error(k->c) == WEFT_E_MEMORY) return;
+    if (weft_ok(k->c) || weft_error(k->c) == WEFT_E_MEMORY || weft_error(k->c) == WEFT_E_CANCELLED) return;
     note(k, "custom_validation_failed", n, NULL, "%s", weft_message(k->c));
     weft_clear(k->c);
 }
@@ -185,17 +215,21 @@ static void note_unknown(struct checking *k, const weft_gnode *n) {
 }
 
 weft_status weft_graph_check(weft_ctx *c, const weft_graph *g, const weft_folders *f, weft_faults *faults) {
+    return weft_graph_check_for(c, g, NULL, f, faults);
+}
+
+weft_status weft_graph_check_for(weft_ctx *c, const weft_graph *g, const char *const *targets, const weft_folders *f, weft_faults *faults) {
     struct checking k = { c, g, f, faults };
     weft_plan plan;
     *faults = (weft_faults){ 0 };
-    if (!weft_ok(c) || !weft_plan_make(c, g, NULL, &plan)) return weft_error(c);
+    if (!weft_ok(c) || !weft_plan_make(c, g, targets, &plan)) return weft_error(c);
     if (plan.cycle_count) note_cycle(&k, &plan);
     for (int i = 0; i < plan.count && weft_ok(c); i++) {
         const weft_gnode *n = &g->nodes[plan.order[i]];
         if (n->node) check_node(&k, n);
         else note_unknown(&k, n);
     }
-    for (int i = 0; i < g->count && weft_ok(c); i++)
+    for (int i = 0; i < g->count && weft_ok(c) && !targets; i++)
         if (!g->nodes[i].node && is_last(g, &g->nodes[i])) note_unknown(&k, &g->nodes[i]);
     if (!plan.count && !faults->count && weft_ok(c)) note(&k, "prompt_no_outputs", NULL, NULL, "%s", g->count ? "the graph has no output node (SaveImage, PreviewImage …)" : "the graph is empty");
     weft_plan_free(&plan);

@@ -28,6 +28,7 @@ const char **weft_folders_list(const weft_folders *f, const char *kind);
 typedef struct weft_run_info {
     const weft_registry *registry;
     const weft_folders *folders;
+    const weft_node *node;          /* its descriptor */
     const char *node_id, *class_name;
     const char *prompt_json;        /* the whole graph in API format, for a picture's metadata */
     const char *workflow_json;      /* the UI format it came from, or NULL */
@@ -82,6 +83,10 @@ void weft_faults_free(weft_faults *faults);
 /* ComfyUI's HTTP 400 body: {"error": …, "node_errors": …}. malloc'd. */
 char *weft_faults_json(const weft_faults *faults);
 
+/* What the context's error is about, where checking, running or calling a node set it: type, node, class_name and input, each NULL where that is
+ * unknown. Valid until the error is cleared. */
+weft_fault weft_graph_blame(const weft_ctx *c);
+
 /* ---- running ---------------------------------------------------------------------------------------------------------------- */
 
 /* Runs graphs and keeps the results of nodes by signature: a node whose class, literals, inputs' signatures and files are the same is
@@ -95,6 +100,8 @@ typedef struct weft_runner_options {
 } weft_runner_options;
 weft_runner *weft_runner_new(weft_ctx *c, const weft_registry *r, const weft_runner_options *o);
 void weft_runner_free(weft_runner *runner);
+/* The faults that the last run's check found; none where it went on to run. */
+const weft_faults *weft_runner_faults(const weft_runner *runner);
 /* Checks, plans and runs what `targets` (ids, NULL-terminated; NULL: all output nodes) need. The error names node and class. */
 weft_status weft_runner_run(weft_runner *runner, const weft_graph *g, const char *const *targets) WEFT_MUST_CHECK;
 /* An output of a node that the last run ran or took from its cache; borrowed until the next run. NULL where there is none. */

@@ -60,6 +60,13 @@ bool weft_picture_read_text(weft_ctx *c, const char *file, const void *bytes, si
 /* Reads a literal as a port wants it into *out (a value that owns its text), or says what is wrong (ComfyUI's fault type in *fault, with the
  * message in text). CHOICE and FILE give a STRING. */
 bool weft_literal_read(const weft_port *port, const cJSON *literal, weft_value *out, const char **fault, char *text, size_t size);
+/* Whether a number or text is what the port allows (range, choices); what is wrong, as above. Its kind must suit the port's. */
+bool weft_value_check(const weft_port *port, const weft_value *v, const char **fault, char *text, size_t size);
+/* weft_fail() that also notes what it is about, for weft_graph_blame(); any of the four may be NULL. Returns false. */
+bool weft_graph_fault(weft_ctx *c, const char *type, const char *node, const char *class_name, const char *input, const char *format, ...)
+    WEFT_PRINTF(6, 7);
+/* The node that fails, where the error does not name one yet. */
+void weft_graph_blame_node(weft_ctx *c, const char *node, const char *class_name);
 /* A port's default as a value; false where it has none (an object) or without memory. */
 bool weft_port_initial(const weft_port *port, weft_value *out);
 /* Whether a class gives out the one thing it is given, whatever that is (Reroute). Takes NULL. */
@@ -82,5 +89,8 @@ void weft_plan_free(weft_plan *plan);
 /* Fills in what a node's port gets from the graph itself: its literal, or its default. 1: a value in *v (to be cleared); 2: a link, see *in;
  * 0: nothing, which is well for an optional port; −1: a fault. */
 int weft_port_resolve(const weft_port *port, const weft_gnode *n, weft_gin **in, weft_value *v, const char **fault, char *text, size_t size);
+
+/* weft_graph_check() of what `targets` need (as for a plan). */
+weft_status weft_graph_check_for(weft_ctx *c, const weft_graph *g, const char *const *targets, const weft_folders *f, weft_faults *faults);
 
 #endif

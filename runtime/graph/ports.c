@@ -53,55 +53,89 @@ static bool too_big(const weft_port *p, const char **type, char *text, size_t si
     return fault(type, "value_bigger_than_max", text, size, "%s is above the most allowed, %.10g", shown, p->high);
 }
 
-static bool read_int(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text, size_t size) {
+/* An INT port takes numbers with a fraction as Python's int() does: cut toward zero. */
+static bool check_int(const weft_port *p, const weft_value *v, const char **type, char *text, size_t size) {
     char shown[32];
-    out->type = "INT";
-    if (cJSON_IsBool(l)) out->i = cJSON_IsTrue(l);
-    else if (weft_json_i64(l, &out->i)) {
-        snprintf(shown, sizeof shown, "%" PRId64, out->i);
-        if ((p->flags & WEFT_PORT_U64) && out->i < 0) return too_small(p, type, text, size, shown);
-        if (!(p->flags & WEFT_PORT_U64) && (double)out->i < p->low) return too_small(p, type, text, size, shown);
-        if ((double)out->i > p->high) return too_big(p, type, text, size, shown);
-    } else if (weft_json_u64(l, &out->u)) {
-        out->type = "U64";
-        snprintf(shown, sizeof shown, "%" PRIu64, out->u);
-        if (!(p->flags & WEFT_PORT_U64)) return too_big(p, type, text, size, shown);
-    } else if (cJSON_IsNumber(l) && isfinite(l->valuedouble) && fabs(l->valuedouble) < 0x1p62) {
-        out->i = (int64_t)l->valuedouble;       /* Python's int(): toward zero */
-        snprintf(shown, sizeof shown, "%g", l->valuedouble);
-        if ((double)out->i < p->low) return too_small(p, type, text, size, shown);
-        if ((double)out->i > p->high) return too_big(p, type, text, size, shown);
-    } else return fault(type, "invalid_input_type", text, size, "expected a whole number, found %s", weft_json_kind(l));
+    bool is_u64 = v->kind == WEFT_PORT_INT && v->type && !strcmp(v->type, "U64");
+    if (v->kind == WEFT_PORT_BOOL) return true;
+    if (v->kind == WEFT_PORT_FLOAT) {
+        snprintf(shown, sizeof shown, "%g", v->f);
+        if (!isfinite(v->f)) return fault(type, "invalid_input_type", text, size, "expected a whole number, found %s", shown);
+        if (trunc(v->f) < p->low) return too_small(p, type, text, size, shown);
+        if (trunc(v->f) > p->high) return too_big(p, type, text, size, shown);
+        return true;
+    }
+    if (is_u64) snprintf(shown, sizeof shown, "%" PRIu64, v->u);
+    else snprintf(shown, sizeof shown, "%" PRId64, v->i);
+    if (is_u64 && !(p->flags & WEFT_PORT_U64) && ((double)v->u > p->high || v->u > INT64_MAX)) return too_big(p, type, text, size, shown);
+    if (!is_u64 && (p->flags & WEFT_PORT_U64) && v->i < 0) return too_small(p, type, text, size, shown);
+    if (!is_u64 && !(p->flags & WEFT_PORT_U64) && (double)v->i < p->low) return too_small(p, type, text, size, shown);
+    if (!is_u64 && (double)v->i > p->high) return too_big(p, type, text, size, shown);
     return true;
 }
 
-static bool read_float(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text, size_t size) {
+static bool check_float(const weft_port *p, const weft_value *v, const char **type, char *text, size_t size) {
     char shown[32];
-    out->f = cJSON_IsBool(l) ? cJSON_IsTrue(l) : l->valuedouble;
-    if ((!cJSON_IsNumber(l) && !cJSON_IsBool(l)) || !isfinite(out->f))
-        return fault(type, "invalid_input_type", text, size, "expected a number, found %s", cJSON_IsNumber(l) ? "one that is not finite" : weft_json_kind(l));
-    snprintf(shown, sizeof shown, "%g", out->f);
-    if (out->f < p->low) return too_small(p, type, text, size, shown);
-    if (out->f > p->high) return too_big(p, type, text, size, shown);
+    double f = v->kind == WEFT_PORT_BOOL ? v->b : v->kind == WEFT_PORT_INT ? (double)v->i : v->f;
+    snprintf(shown, sizeof shown, "%g", f);
+    if (!isfinite(f)) return fault(type, "invalid_input_type", text, size, "expected a number, found one that is not finite");
+    if (f < p->low) return too_small(p, type, text, size, shown);
+    if (f > p->high) return too_big(p, type, text, size, shown);
     return true;
 }
 
-static bool read_choice(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text, size_t size) {
-    if (!cJSON_IsString(l)) return fault(type, "value_not_in_list", text, size, "expected one of its choices, found %s", weft_json_kind(l));
-    weft_nearest near = { .name = l->valuestring };
+/* The choice itself, or NULL with a fault that tells the nearest and all of them. */
+static const char *check_choice(const weft_port *p, const char *given, const char **type, char *text, size_t size) {
+    weft_nearest near = { .name = given };
     for (const char *const *choice = p->choices; *choice; choice++) {
-        if (!strcmp(*choice, l->valuestring)) {
-            out->s = weft_text_copy(*choice, strlen(*choice));
-            return out->s || fault(type, "exception_during_validation", text, size, "out of memory");
-        }
+        if (!strcmp(*choice, given)) return *choice;
         weft_nearest_try(&near, *choice);
     }
     char list[512];
     size_t used = 0;
     for (const char *const *choice = p->choices; *choice && used < sizeof list; choice++)
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", choice == p->choices ? "" : ", ", *choice);
-    if (near.best) return fault(type, "value_not_in_list", text, size, "there is no \"%.200s\"; did you mean \"%s\"? (choices: %s)", l->valuestring, near.best, list);
-    return fault(type, "value_not_in_list", text, size, "there is no \"%.200s\" (choices: %s)", l->valuestring, list);
+    if (near.best) fault(type, "value_not_in_list", text, size, "there is no \"%.200s\"; did you mean \"%s\"? (choices: %s)", given, near.best, list);
+    else fault(type, "value_not_in_list", text, size, "there is no \"%.200s\" (choices: %s)", given, list);
+    return NULL;
+}
+
+bool weft_value_check(const weft_port *p, const weft_value *v, const char **type, char *text, size_t size) {
+    switch (p->kind) {
+    case WEFT_PORT_INT: return check_int(p, v, type, text, size);
+    case WEFT_PORT_FLOAT: return check_float(p, v, type, text, size);
+    case WEFT_PORT_CHOICE: return check_choice(p, v->s, type, text, size) != NULL;
+    default: return true;
+    }
+}
+
+static bool read_int(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text, size_t size) {
+    weft_value v = { .kind = WEFT_PORT_INT, .type = "INT" };
+    if (cJSON_IsBool(l)) v.i = cJSON_IsTrue(l);
+    else if (weft_json_i64(l, &v.i)) { }
+    else if (weft_json_u64(l, &v.u)) v.type = "U64";
+    else if (cJSON_IsNumber(l) && isfinite(l->valuedouble)) {
+        weft_value f = { .kind = WEFT_PORT_FLOAT, .f = l->valuedouble };
+        if (!check_int(p, &f, type, text, size)) return false;
+        if (fabs(f.f) >= 0x1p63) return fault(type, "value_bigger_than_max", text, size, "%g is no number of 64 bits", f.f);
+        v.i = (int64_t)f.f;
+    } else return fault(type, "invalid_input_type", text, size, "expected a whole number, found %s", weft_json_kind(l));
+    *out = v;
+    return cJSON_IsBool(l) || check_int(p, &v, type, text, size);
+}
+
+static bool read_float(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text, size_t size) {
+    if (!cJSON_IsNumber(l) && !cJSON_IsBool(l)) return fault(type, "invalid_input_type", text, size, "expected a number, found %s", weft_json_kind(l));
+    out->f = cJSON_IsBool(l) ? cJSON_IsTrue(l) : l->valuedouble;
+    return check_float(p, out, type, text, size);
+}
+
+static bool read_choice(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text, size_t size) {
+    if (!cJSON_IsString(l)) return fault(type, "value_not_in_list", text, size, "expected one of its choices, found %s", weft_json_kind(l));
+    const char *choice = check_choice(p, l->valuestring, type, text, size);
+    if (!choice) return false;
+    out->s = weft_text_copy(choice, strlen(choice));
+    return out->s || fault(type, "exception_during_validation", text, size, "out of memory");
 }
 
 static bool read_bool(const cJSON *l, weft_value *out, const char **type, char *text, size_t size) {

@@ -71,6 +71,7 @@ struct weft_runner {
     result *buckets[BUCKETS];
     int64_t run;
     int ran;
+    weft_faults faults;         /* that the check of the last run found */
     /* Of the run that goes on or was the last: the results by node. */
     char **ids;
     result **results;
@@ -118,6 +119,7 @@ static void drop_last_run(weft_runner *runner) {
 void weft_runner_free(weft_runner *runner) {
     if (!runner) return;
     drop_last_run(runner);
+    weft_faults_free(&runner->faults);
     forget(runner, INT64_MAX);
     weft_host_free(runner);
 }
@@ -185,6 +187,7 @@ static void call_run(weft_ctx *c, call *k, const weft_run_info *info, weft_value
     c->run_info = info;
     if (weft_ok(c) && k->node->run) k->node->run(c, k->self);
     c->run_info = outer;
+    if (!weft_ok(c)) weft_graph_blame_node(c, info->node_id, k->node->name);
     for (int i = 0; k->node->outputs && k->node->outputs[i].name; i++) {
         weft_value v;
         weft_port_take(&k->node->outputs[i], k->self, &v);
@@ -201,23 +204,22 @@ static void call_run(weft_ctx *c, call *k, const weft_run_info *info, weft_value
     weft_scope_end(c, s, NULL);
 }
 
-/* Fits a value to a port: an INT goes where a FLOAT is wanted, text where a choice or a file is. */
-static bool fit(weft_ctx *c, const weft_node *node, const weft_port *p, const weft_value *v, weft_value *to) {
+/* Fits a value to a port: an INT goes where a FLOAT is wanted, text where a choice or a file is. What comes along a link to a seed may be negative: its
+ * 64 bits count. */
+static bool fit(weft_ctx *c, const char *id, const weft_node *node, const weft_port *p, const weft_value *v, weft_value *to) {
+    char text[512];
+    const char *type;
     bool number = (p->kind == WEFT_PORT_INT || p->kind == WEFT_PORT_FLOAT || p->kind == WEFT_PORT_BOOL) &&
                   (v->kind == WEFT_PORT_INT || v->kind == WEFT_PORT_FLOAT || v->kind == WEFT_PORT_BOOL);
-    bool text = (p->kind == WEFT_PORT_STRING || p->kind == WEFT_PORT_CHOICE || p->kind == WEFT_PORT_FILE) && v->kind == WEFT_PORT_STRING;
+    bool words = (p->kind == WEFT_PORT_STRING || p->kind == WEFT_PORT_CHOICE || p->kind == WEFT_PORT_FILE) && v->kind == WEFT_PORT_STRING;
     bool link = (p->kind == v->kind || p->kind == WEFT_PORT_ANY) && (v->kind != WEFT_PORT_OBJECT || weft_type_fits(v->object->class->type, p->type));
-    if (!number && !text && !link) weft_fail(c, WEFT_E_ARGUMENT, "%s: input %s takes %s, not %s", node->name, p->name, p->type, v->type ? v->type : "this");
-    else if (!weft_value_copy(to, v)) weft_graph_no_memory(c);
+    if (!number && !words && !link)
+        return weft_graph_fault(c, "invalid_input_type", id, node->name, p->name, "%s: input %s takes %s, not %s", node->name, p->name, p->type, v->type ? v->type : "this");
+    bool seed = id && (p->flags & WEFT_PORT_U64) && v->kind == WEFT_PORT_INT;
+    if (!seed && !weft_value_check(p, v, &type, text, sizeof text))
+        return weft_graph_fault(c, type, id, node->name, p->name, "%s: input %s: %s", node->name, p->name, text);
+    if (!weft_value_copy(to, v)) weft_graph_no_memory(c);
     return weft_ok(c);
-}
-
-/* Stores a value in its field; a text that is none of a choice's is a fault. */
-static bool store(weft_ctx *c, const weft_node *node, const weft_port *p, void *self, const weft_value *v) {
-    weft_port_store(p, self, v);
-    if (p->kind != WEFT_PORT_CHOICE || *(int *)((char *)self + p->offset) >= 0) return true;
-    weft_fail(c, WEFT_E_ARGUMENT, "%s: input %s has no choice \"%s\"", node->name, p->name, v->s);
-    return false;
 }
 
 /* Values from literals and from the nodes that it links to; signs them on the way. */
@@ -233,16 +235,17 @@ static void gather(weft_runner *runner, const weft_graph *g, const weft_gnode *n
             const weft_gnode *source = weft_graph_find(g, in->from);
             result *r = source ? runner->results[source - g->nodes] : NULL;
             if (!r || in->slot < 0 || in->slot >= r->count) {
-                weft_fail(runner->c, WEFT_E_ARGUMENT, "node %s (%s): input %s: nothing comes from node %s", n->id, n->class_name, p->name, in->from);
+                weft_graph_fault(runner->c, "bad_linked_input", n->id, n->class_name, p->name, "node %s (%s): input %s: nothing comes from node %s", n->id,
+                                 n->class_name, p->name, in->from);
                 return;
             }
-            if (!fit(runner->c, n->node, p, &r->outputs[in->slot], &k->inputs[i])) return;
+            if (!fit(runner->c, n->id, n->node, p, &r->outputs[in->slot], &k->inputs[i])) return;
             sign_word(key, r->key.a);
             sign_word(key, r->key.b);
             sign_word(key, (uint64_t)in->slot);
         } else if (found == 1) sign_value(key, &k->inputs[i]);
-        else if (found < 0) weft_fail(runner->c, WEFT_E_ARGUMENT, "node %s (%s): %s", n->id, n->class_name, text);
-        if (found > 0 && weft_ok(runner->c)) store(runner->c, n->node, p, k->self, &k->inputs[i]);
+        else if (found < 0) weft_graph_fault(runner->c, fault, n->id, n->class_name, p->name, "node %s (%s): %s", n->id, n->class_name, text);
+        if (found > 0 && weft_ok(runner->c)) weft_port_store(p, k->self, &k->inputs[i]);
     }
 }
 
@@ -293,7 +296,8 @@ static void run_node(weft_runner *runner, const weft_graph *g, int index, const 
     weft_ctx *c = runner->c;
     const weft_gnode *n = &g->nodes[index];
     struct telling telling = { runner, n };
-    weft_run_info info = { runner->registry, &runner->o.folders, n->id, n->class_name, prompt_json, g->workflow, tell_file, &telling };
+    weft_run_info info = { .registry = runner->registry, .folders = &runner->o.folders, .node = n->node, .node_id = n->id, .class_name = n->class_name,
+                           .prompt_json = prompt_json, .workflow_json = g->workflow, .wrote = tell_file, .user = &telling };
     call k;
     if (call_begin(c, &k, n->node)) {
         signature key = { 0x57656674, 0x67726170 };
@@ -317,17 +321,16 @@ static void run_node(weft_runner *runner, const weft_graph *g, int index, const 
 /* ---- graphs --------------------------------------------------------------------------------------------------------------------------------- */
 
 /* The check's faults as the error: the first in full, and how many there are. */
-static bool check_first(weft_runner *runner, const weft_graph *g) {
-    weft_faults faults;
-    if (weft_graph_check(runner->c, g, &runner->o.folders, &faults)) return false;
-    bool whole = !faults.count;
-    const weft_fault *f = faults.items;
-    if (!whole && f->node) {
-        if (faults.count == 1) weft_fail(runner->c, WEFT_E_ARGUMENT, "node %s (%s): %s", f->node, f->class_name, f->details);
-        else weft_fail(runner->c, WEFT_E_ARGUMENT, "node %s (%s): %s (and %d faults more: weft check tells all)", f->node, f->class_name, f->details, faults.count - 1);
-    } else if (!whole) weft_fail(runner->c, WEFT_E_ARGUMENT, "%s", f->details);
-    weft_faults_free(&faults);
-    return whole;
+static bool check_first(weft_runner *runner, const weft_graph *g, const char *const *targets) {
+    weft_ctx *c = runner->c;
+    if (weft_graph_check_for(c, g, targets, &runner->o.folders, &runner->faults)) return false;
+    const weft_fault *f = runner->faults.items;
+    int more = runner->faults.count - 1;
+    char rest[80] = "";
+    if (more < 0) return true;
+    if (more) snprintf(rest, sizeof rest, " (and %d faults more: weft check tells all)", more);
+    if (!f->node) return weft_graph_fault(c, f->type, NULL, NULL, NULL, "%s", f->details);
+    return weft_graph_fault(c, f->type, f->node, f->class_name, f->input, "node %s (%s): %s%s", f->node, f->class_name, f->details, rest);
 }
 
 static bool remember_nodes(weft_runner *runner, const weft_graph *g) {
@@ -356,9 +359,10 @@ weft_status weft_runner_run(weft_runner *runner, const weft_graph *g, const char
     weft_ctx *c = runner->c;
     weft_plan plan;
     drop_last_run(runner);
+    weft_faults_free(&runner->faults);
     runner->run++;
     runner->ran = 0;
-    if (!weft_ok(c) || !targets_are_there(c, g, targets) || (!targets && !check_first(runner, g))) return weft_error(c);
+    if (!weft_ok(c) || !targets_are_there(c, g, targets) || !check_first(runner, g, targets)) return weft_error(c);
     if (!weft_plan_make(c, g, targets, &plan)) return weft_error(c);
     if (plan.cycle_count) weft_fail(c, WEFT_E_ARGUMENT, "node %s (%s) needs itself", g->nodes[plan.cycle[0]].id, g->nodes[plan.cycle[0]].class_name);
     char *json = remember_nodes(runner, g) ? weft_graph_json(g, false) : NULL;
@@ -383,6 +387,8 @@ const weft_value *weft_runner_output(const weft_runner *runner, const char *node
     return NULL;
 }
 
+const weft_faults *weft_runner_faults(const weft_runner *runner) { return &runner->faults; }
+
 int weft_runner_ran(const weft_runner *runner) { return runner->ran; }
 
 const weft_run_info *weft_run_info_of(const weft_ctx *c) { return c->run_info; }
@@ -395,18 +401,18 @@ static bool fill_inputs(weft_ctx *c, call *k, const char *const *names, const we
         if (!p) {
             weft_nearest near = { .name = names[i] };
             for (const weft_port *q = k->node->inputs; q && q->name; q++) weft_nearest_try(&near, q->name);
-            weft_fail(c, WEFT_E_ARGUMENT, "%s has no input %s%s%s%s", k->node->name, names[i], near.best ? "; did you mean " : "", near.best ? near.best : "", near.best ? "?" : "");
+            weft_graph_fault(c, "unknown_input", NULL, k->node->name, names[i], "%s has no input %s%s%s%s", k->node->name, names[i], near.best ? "; did you mean " : "", near.best ? near.best : "", near.best ? "?" : "");
             return false;
         }
-        if (!fit(c, k->node, p, &values[i], &k->inputs[p - k->node->inputs])) return false;
+        if (!fit(c, NULL, k->node, p, &values[i], &k->inputs[p - k->node->inputs])) return false;
     }
     for (int i = 0; i < k->count; i++) {
         const weft_port *p = &k->node->inputs[i];
         if (!k->inputs[i].kind && !weft_port_initial(p, &k->inputs[i]) && !(p->flags & WEFT_PORT_OPTIONAL)) {
-            weft_fail(c, WEFT_E_ARGUMENT, "%s: input %s (%s) is missing", k->node->name, p->name, p->type);
+            weft_graph_fault(c, "required_input_missing", NULL, k->node->name, p->name, "%s: input %s (%s) is missing", k->node->name, p->name, p->type);
             return false;
         }
-        if (k->inputs[i].kind && !store(c, k->node, p, k->self, &k->inputs[i])) return false;
+        if (k->inputs[i].kind) weft_port_store(p, k->self, &k->inputs[i]);
     }
     return true;
 }
@@ -419,7 +425,7 @@ weft_status weft_node_call(weft_ctx *c, const weft_registry *r, const weft_folde
         const char *near = weft_registry_nearest(r, class_name);
         return weft_fail(c, WEFT_E_ARGUMENT, "there is no class %s%s%s%s", class_name, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
-    weft_run_info info = { .registry = r, .folders = f, .class_name = node->name };
+    weft_run_info info = { .registry = r, .folders = f, .node = node, .class_name = node->name };
     call k;
     if (call_begin(c, &k, node) && fill_inputs(c, &k, names, values, n)) call_run(c, &k, &info, outputs);
     for (int i = 0; !weft_ok(c) && i < weft_port_count(node->outputs); i++) weft_value_clear(&outputs[i]);
