@@ -62,6 +62,38 @@ static inline struct kernel_case conv_case(weft_conv2d_args *a, weft_dtype type,
     return c;
 }
 
+/* dy is (n,oh,ow,o); the weights are packed as the gradient wants them: taps in reverse order, channels exchanged. */
+static inline struct kernel_case conv_grad_input_case(weft_conv2d_grad_input_args *a, weft_dtype type, weft_dtype wtype,
+                                                      struct conv_shape s, weft_precision precision) {
+    int64_t taps = (int64_t)s.kh * s.kw;
+    int64_t oh = (s.h + s.top + s.bottom - s.kh) / s.stride + 1, ow = (s.w + s.left + s.right - s.kw) / s.stride + 1;
+    char *w = random_values(wtype, s.o * taps * s.c, 0, 1 / sqrt((double)(taps * (s.o ? s.o : 1))));
+    *a = (weft_conv2d_grad_input_args){ .type = type, .wtype = wtype, .n = s.n, .h = s.h, .w = s.w, .c = s.c, .o = s.o, .oh = oh,
+                                        .ow = ow, .kh = s.kh, .kw = s.kw, .stride = s.stride, .pad_top = s.top,
+                                        .pad_left = s.left, .dy = random_values(type, s.n * oh * ow * s.o, 0, 1) };
+    struct kernel_case c = { .id = WEFT_KERNEL_conv2d_grad_input, .args = a, .out = &a->dx, .type = type,
+                             .count = s.n * s.h * s.w * s.c, .weight = &a->weight, .precision = precision, .terms = 1,
+                             .plain = { .type = wtype, .n = s.c, .taps = taps, .k = s.o, .stride_n = taps, .stride_tap = -1,
+                                        .stride_k = s.c * taps, .src = w + (taps - 1) * (int64_t)weft_dtype_size(wtype) } };
+    c.tolerance = precision == WEFT_PRECISION_FAST ? 1e-5 : sum_tolerance(taps * s.o);
+    return c;
+}
+
+/* Sums of n·oh·ow terms: `terms` is the size that they have by chance. */
+static inline struct kernel_case conv_grad_weight_case(weft_conv2d_grad_weight_args *a, weft_dtype type, struct conv_shape s,
+                                                       int accumulate, weft_precision precision) {
+    int64_t oh = (s.h + s.top + s.bottom - s.kh) / s.stride + 1, ow = (s.w + s.left + s.right - s.kw) / s.stride + 1;
+    *a = (weft_conv2d_grad_weight_args){ .type = type, .n = s.n, .h = s.h, .w = s.w, .c = s.c, .o = s.o, .oh = oh, .ow = ow,
+                                         .kh = s.kh, .kw = s.kw, .stride = s.stride, .pad_top = s.top, .pad_left = s.left,
+                                         .accumulate = accumulate, .x = random_values(type, s.n * s.h * s.w * s.c, 0, 1),
+                                         .dy = random_values(type, s.n * oh * ow * s.o, 0, 1) };
+    struct kernel_case c = { .id = WEFT_KERNEL_conv2d_grad_weight, .args = a, .out = &a->dw, .type = type,
+                             .count = s.o * s.c * s.kh * s.kw, .precision = precision, .terms = sqrt((double)(s.n * oh * ow)) };
+    if (accumulate) c.before = random_values(type, c.count, 0, 1);
+    c.tolerance = precision == WEFT_PRECISION_FAST ? 1e-5 : sum_tolerance(s.n * oh * ow);
+    return c;
+}
+
 /* q, k, v as slices of wider rows, (batch, token, heads, d) with a gap of `gap` elements after each token. */
 static inline struct kernel_case attention_case(weft_attention_args *a, weft_dtype type, int64_t batch, int64_t heads,
                                                 int64_t tq, int64_t tk, int64_t d, int causal, double sharp,
