@@ -11,6 +11,10 @@
     N(ConditioningSetArea) N(ConditioningSetMask) N(ConditioningZeroOut) \
     /* sampling */ \
     N(KSampler) N(KSamplerAdvanced) \
+    /* stages */ \
+    N(Tokenize) N(TextEncode) N(TensorToConditioning) N(ConditioningToTensor) \
+    N(Scheduler) N(KScheduler) N(ScaleModelInput) N(SchedulerStep) N(SchedulerHandOver) N(Noise) N(AddNoise) \
+    N(UNetStep) N(CFGMix) N(LatentToTensor) N(TensorToLatent) N(Loss) \
     /* latent */ \
     N(EmptyLatentImage) N(VAEDecode) N(VAEDecodeTiled) N(VAEEncode) N(VAEEncodeForInpaint) N(SetLatentNoiseMask) \
     N(LatentUpscale) N(LatentUpscaleBy) N(LatentCrop) N(LatentComposite) N(LatentFromBatch) N(RepeatLatentBatch) \

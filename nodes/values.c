@@ -45,7 +45,7 @@ static void weights_ref(weft_weights *w) {
 static void model_free(weft_object *o) {
     weft_model *m = (weft_model *)o;
     weights_unref(m->weights);
-    free(m->scheduler.trained_betas);
+    weft_scheduler_config_free(&m->scheduler);
     free(m);
 }
 
@@ -59,16 +59,7 @@ weft_model *weft_model_new(weft_ctx *c, const weft_model *fields) {
     weft_model *m = object_new(c, &weft_class_model, fields, sizeof *m);
     if (!m) return NULL;
     weights_ref(m->weights);
-    m->scheduler.json = NULL;
-    m->scheduler.trained_betas = NULL;
-    if (!fields->scheduler.trained_betas) return m;
-    size_t bytes = sizeof(double) * (size_t)m->scheduler.num_train_timesteps;
-    m->scheduler.trained_betas = malloc(bytes);
-    if (m->scheduler.trained_betas) {
-        memcpy(m->scheduler.trained_betas, fields->scheduler.trained_betas, bytes);
-        return m;
-    }
-    weft_fail(c, WEFT_E_MEMORY, "MODEL: out of memory");
+    if (weft_scheduler_config_copy(c, &fields->scheduler, &m->scheduler) == WEFT_OK) return m;
     weft_object_unref(&m->object);
     return NULL;
 }

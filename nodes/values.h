@@ -29,7 +29,7 @@ typedef struct weft_model {
     weft_prediction prediction;
     bool zero_snr;                  /* ModelSamplingDiscrete */
     double cfg_rescale;             /* RescaleCFG; 0: none */
-    weft_scheduler_config scheduler;    /* with a copy of trained_betas, without json */
+    weft_scheduler_config scheduler;    /* with copies of what it owns */
     double latent_scale;            /* of the autoencoder that goes with it: 0.18215 */
 } weft_model;
 

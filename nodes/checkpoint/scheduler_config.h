@@ -35,7 +35,17 @@ typedef struct weft_scheduler_config {
     bool rescale_betas_zero_snr;
     bool skip_prk_steps;
     bool use_karras_sigmas;
+    double sigma_min, sigma_max;        /* ends of Karras' levels; 0: the table's */
+    char final_sigmas_type[12];         /* "zero", "sigma_min" */
+    char interpolation_type[12];        /* Euler: "linear", "log_linear" */
+    bool continuous;                    /* Euler: timestep_type is "continuous" */
+    int solver_order;                   /* 1…3 */
+    char solver_type[12];               /* DPM-Solver: "midpoint", "heun"; UniPC: "bh1", "bh2" */
+    char algorithm_type[20];            /* "dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver" */
+    bool predict_x0, lower_order_final, euler_at_final;
+    double lambda_min_clipped;          /* −INFINITY: none */
     char variance_type[24];             /* DDPM; "" elsewhere */
+    char unsupported[28];               /* a key that asks for what no scheduler here does; "": none */
     /* the whole file, for keys that are one class's own; owned, NULL where there was none */
     char *json;
 } weft_scheduler_config;
@@ -50,6 +60,14 @@ weft_status weft_scheduler_config_read(weft_ctx *c, const char *path, weft_sched
 /* The same from text; `name` stands for the file in messages. */
 weft_status weft_scheduler_config_parse(weft_ctx *c, const char *name, const char *text, size_t size,
                                         weft_scheduler_config *config) WEFT_MUST_CHECK;
+/* What `from` says (NULL: nothing), as the constructor of another class takes it: a key that its file leaves out has that
+ * class's default; what `changes` and then `config_text` name (objects of diffusers' keys; NULL or "": none) has that value. */
+weft_status weft_scheduler_config_as(weft_ctx *c, const weft_scheduler_config *from, const char *class_name,
+                                     const char *changes, const char *config_text,
+                                     weft_scheduler_config *config) WEFT_MUST_CHECK;
+/* A copy that owns copies. */
+weft_status weft_scheduler_config_copy(weft_ctx *c, const weft_scheduler_config *from,
+                                       weft_scheduler_config *config) WEFT_MUST_CHECK;
 /* Frees what it owns; takes an empty one, and NULL. */
 void weft_scheduler_config_free(weft_scheduler_config *config);
 

@@ -141,14 +141,13 @@ static weft_tensor *spread(weft_ctx *c, weft_tensor *t, const weft_guided *g, we
     return weft_pad(c, t, WEFT_PAD_CONSTANT, (int)g->y, (int)bottom, (int)g->x, (int)right, 0);
 }
 
-static weft_tensor *to_denoised(weft_ctx *c, weft_prediction p, weft_tensor *x, weft_tensor *out, double sigma) {
-    double s = sigma * sigma + 1;
-    if (p == WEFT_PREDICTION_V) return weft_axpby(c, 1 / s, x, -sigma / sqrt(s), out);
-    return p == WEFT_PREDICTION_SAMPLE ? out : weft_axpby(c, 1, x, -sigma, out);
+static weft_tensor *to_denoised(weft_ctx *c, const weft_guide *g, weft_tensor *x, weft_tensor *out, double sigma) {
+    return weft_to_denoised(c, g->model->prediction, &(weft_noise_level){ .alpha = 1, .sigma = sigma }, x, out);
 }
 
-/* The model's x₀ of the items in `group`, one batch behind the other. */
-static weft_tensor *evaluate(weft_ctx *c, const weft_guide *g, const int *group, int n, weft_tensor *x, double sigma) {
+/* The model's prediction (raw), or its x₀, of the items in `group`, one batch behind the other. */
+static weft_tensor *evaluate(weft_ctx *c, const weft_guide *g, const int *group, int n, weft_tensor *x, double sigma,
+                             bool raw) {
     weft_scope s = weft_scope_named(c, "model");
     weft_tensor *plain = NULL, *input = NULL, *context = NULL;
     float t = (float)weft_timestep_of(&g->table, sigma);
@@ -164,7 +163,7 @@ static weft_tensor *evaluate(weft_ctx *c, const weft_guide *g, const int *group,
                             .context = context };
     weft_tensor *out = NULL;
     if (weft_ok(c)) out = weft_unet2d_condition(c, weft_root(g->model->weights->tree), &g->model->config, &in);
-    return weft_scope_end(c, s, to_denoised(c, g->model->prediction, plain, out, sigma));
+    return weft_scope_end(c, s, raw ? out : to_denoised(c, g, plain, out, sigma));
 }
 
 static void collect(weft_ctx *c, const weft_guided *item, weft_tensor *x, weft_tensor *denoised, struct sums *s) {
@@ -180,7 +179,7 @@ static void collect(weft_ctx *c, const weft_guided *item, weft_tensor *x, weft_t
 static bool counts(const weft_guided *g, double sigma) { return sigma <= g->first && sigma >= g->last; }
 
 /* Evaluates what counts at this level; texts of one length and size go as one batch. */
-static void evaluate_all(weft_ctx *c, const weft_guide *g, weft_tensor *x, double sigma, struct sums *s) {
+static void evaluate_all(weft_ctx *c, const weft_guide *g, weft_tensor *x, double sigma, bool raw, struct sums *s) {
     int *group = malloc(((size_t)g->count + 1) * sizeof *group);
     bool *done = calloc((size_t)g->count + 1, sizeof *done);
     int64_t images = weft_dim(x, 0);
@@ -194,7 +193,7 @@ static void evaluate_all(weft_ctx *c, const weft_guide *g, weft_tensor *x, doubl
             bool alike = a->h == b->h && a->w == b->w && weft_dim(a->context, 1) == weft_dim(b->context, 1);
             if (alike && !done[j] && counts(b, sigma)) group[n++] = j;
         }
-        weft_tensor *all = evaluate(c, g, group, n, x, sigma);
+        weft_tensor *all = evaluate(c, g, group, n, x, sigma, raw);
         for (int j = 0; j < n; j++) {
             weft_tensor *one = n > 1 ? weft_contiguous(c, weft_slice(c, all, 0, j * images, images)) : all;
             collect(c, &g->items[group[j]], x, one, s);
@@ -205,16 +204,23 @@ static void evaluate_all(weft_ctx *c, const weft_guide *g, weft_tensor *x, doubl
     free(done);
 }
 
-/* A side's mean; a place that no text covers is 0, as is a side without any. */
-static weft_tensor *side_mean(weft_ctx *c, const weft_guide *g, const struct sums *s, bool side, weft_tensor *x,
-                              double sigma) {
+/* How many texts a side has at this level; *plain: each over the whole picture with weight 1. */
+static int active_on(const weft_guide *g, bool side, double sigma, bool *plain) {
     int active = 0;
-    bool plain = true;
+    *plain = true;
     for (int i = 0; i < g->count; i++)
         if (g->items[i].negative == side && counts(&g->items[i], sigma)) {
             active++;
-            plain = plain && g->items[i].whole && !g->items[i].weight;
+            *plain = *plain && g->items[i].whole && !g->items[i].weight;
         }
+    return active;
+}
+
+/* A side's mean; a place that no text covers is 0, as is a side without any. */
+static weft_tensor *side_mean(weft_ctx *c, const weft_guide *g, const struct sums *s, bool side, weft_tensor *x,
+                              double sigma) {
+    bool plain;
+    int active = active_on(g, side, sigma, &plain);
     if (!active) return weft_affine(c, x, 0, 0);
     if (active == 1 && plain) return s->value[side];
     return weft_div(c, s->value[side], weft_affine(c, s->weight[side], 1, 1e-37));
@@ -252,13 +258,19 @@ static weft_tensor *rescaled(weft_ctx *c, weft_tensor *x, weft_tensor *positive,
     return weft_axpby(c, 1 / s, x, -1 / unit, weft_mul(c, vm, f));
 }
 
+/* One text a side over the whole picture is the usual case: guidance is then on the prediction, which is the same up to
+ * rounding, and is what the nodes UNetStep, CFGMix and SchedulerStep do, bit for bit. */
 static weft_tensor *guided(weft_ctx *c, const weft_guide *g, weft_tensor *x, double sigma) {
     struct sums sums = { { NULL, NULL }, { NULL, NULL } };
-    evaluate_all(c, g, x, sigma, &sums);
+    bool alone = fabs(g->cfg - 1) <= 1e-9 * fmax(1, fabs(g->cfg)), raw, other = true;
+    bool one = active_on(g, false, sigma, &raw) == 1 && (alone || active_on(g, true, sigma, &other) == 1);
+    raw = one && raw && (alone || other) && g->model->cfg_rescale == 0;
+    evaluate_all(c, g, x, sigma, raw, &sums);
     if (!weft_ok(c)) return NULL;
     weft_tensor *positive = side_mean(c, g, &sums, false, x, sigma);
-    if (fabs(g->cfg - 1) <= 1e-9 * fmax(1, fabs(g->cfg))) return positive;
-    weft_tensor *mixed = weft_axpby(c, 1 - g->cfg, side_mean(c, g, &sums, true, x, sigma), g->cfg, positive);
+    weft_tensor *mixed = alone ? positive : weft_cfg_mix(c, positive, side_mean(c, g, &sums, true, x, sigma), g->cfg);
+    if (raw) return to_denoised(c, g, x, mixed, sigma);
+    if (alone) return positive;
     return g->model->cfg_rescale != 0 ? rescaled(c, x, positive, mixed, sigma, g->model->cfg_rescale) : mixed;
 }
 

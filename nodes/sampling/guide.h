@@ -3,7 +3,8 @@
  *   the model sees x/√(σ² + 1) and the timestep whose level is nearest to σ; what it predicts becomes x₀:
  *     ε:  x − σ·ε          v:  x/(σ² + 1) − v·σ/√(σ² + 1)          sample:  as it is
  *   several texts of one side are averaged, weighted by strength, mask and area (edges rise over 8 latent pixels)
- *   guidance is on x₀:  negative + cfg·(positive − negative);  cfg 1 leaves the negative side out
+ *   guidance is on x₀ (or, the same but for rounding, on the prediction):  negative + cfg·(positive − negative);  cfg 1
+ *   leaves the negative side out
  *   a noise mask keeps what it does not cover: noised again before, clean after
  *
  * Behaviour: ComfyUI. Rescaled guidance: Lin et al., arXiv:2305.08891.

@@ -5,9 +5,10 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "nodes/sampling/guide.h"
-#include "nodes/sampling/sampling.h"
+#include "nodes/sampling/scheduler.h"
 
 /* ---- what both do --------------------------------------------------------------------------------------- */
 
@@ -23,27 +24,35 @@ struct request {
     int64_t start, end;         /* steps of the schedule */
 };
 
-/* Runs the plan; x at its end in the innermost scope. */
-static weft_tensor *sample(weft_ctx *c, const weft_sampling_plan *p, const weft_guide *g, weft_tensor *x,
-                           uint64_t seed) {
-    weft_sampler_state state = { .rng = weft_rng_new(c, WEFT_RNG_CPU, seed + 1) };
+/* Runs the scheduler; x at its end in the innermost scope. */
+static weft_tensor *sample(weft_ctx *c, const weft_scheduler *k, const weft_guide *g, weft_tensor *x, uint64_t seed) {
+    weft_sampler_state state;
+    if (!weft_sampler_state_begin(c, k, seed, &state)) return NULL;
     weft_ref(x);
-    if (weft_ok(c)) weft_progress(c, "sample", 0, p->steps);
-    for (int i = 0; weft_ok(c) && i < p->count; i++) {
+    if (weft_ok(c)) weft_progress(c, "sample", 0, k->steps);
+    for (int i = 0; weft_ok(c) && i < k->count; i++) {
         weft_scope s = weft_scope_named(c, "sample");
-        weft_tensor *denoised = weft_guide_denoise(c, g, x, weft_level(p, i));
-        weft_tensor *next = weft_ok(c) ? weft_ref(p->method->step(c, p, i, x, denoised, &state)) : NULL;
+        weft_tensor *denoised = weft_guide_denoise(c, g, x, k->levels[i].sigma);
+        weft_tensor *next = weft_scheduler_step(c, k, i, x, denoised, WEFT_PREDICTION_SAMPLE, &state, NULL);
+        next = weft_ok(c) ? weft_ref(next) : NULL;
         weft_scope_end(c, s, NULL);
         weft_unref(x);
         x = next;
-        bool whole = i + 1 == p->count || p->evaluations[i + 1].stage == 0;
-        if (whole && weft_ok(c)) weft_progress(c, "sample", p->evaluations[i].step + 1, p->steps);
+        bool whole = i + 1 == k->count || k->plan.evaluations[i + 1].stage == 0;
+        if (whole && weft_ok(c)) weft_progress(c, "sample", k->plan.evaluations[i].step + 1, k->steps);
     }
     weft_tensor *out = weft_ok(c) ? weft_affine(c, x, 1 / g->model->latent_scale, 0) : NULL;
     weft_unref(x);
-    weft_sampler_state_clear(&state);
-    weft_rng_free(state.rng);
+    weft_sampler_state_end(&state);
     return out;
+}
+
+/* Noise like the latents from a fresh generator. */
+static weft_tensor *noise_of(weft_ctx *c, weft_tensor *latent, uint64_t seed, const int64_t *batch_index) {
+    weft_rng *rng = weft_rng_new(c, WEFT_RNG_CPU, seed);
+    weft_tensor *noise = rng ? weft_sampling_noise(c, latent, rng, batch_index) : NULL;
+    weft_rng_free(rng);
+    return noise;
 }
 
 static bool all_zero(weft_ctx *c, weft_tensor *t) {
@@ -61,9 +70,8 @@ static bool check_latent(weft_ctx *c, const struct request *r) {
 }
 
 /* The levels to sample over; *count 0 or 1: none, the latent stays. malloc'd; NULL with the error set. */
-static double *levels(weft_ctx *c, const struct request *r, int *count, int *skip) {
+static double *levels(weft_ctx *c, const struct request *r, int *count) {
     weft_sigma_table table;
-    *skip = 0;
     if (!weft_model_sigmas(c, r->model, &table)) return NULL;
     double *sigmas = weft_sampling_levels(c, &table, weft_methods[r->method], r->schedule, (int)r->steps, r->denoise,
                                           count);
@@ -76,42 +84,38 @@ static double *levels(weft_ctx *c, const struct request *r, int *count, int *ski
         *count = (int)r->end + 1;
         if (!r->leave_noise) sigmas[*count - 1] = 0;
     }
-    if (r->start < *count - 1) *skip = (int)r->start;
-    else *count = 0;
-    *count -= *skip;
+    int skip = r->start < *count - 1 ? (int)r->start : *count;
+    *count -= skip;
+    memmove(sigmas, sigmas + skip, (size_t)*count * sizeof *sigmas);
     return sigmas;
 }
 
-static weft_tensor *sample_over(weft_ctx *c, const struct request *r, const double *sigmas, int count) {
-    const weft_method *method = weft_methods[r->method];
+static weft_tensor *sample_over(weft_ctx *c, const struct request *r, const weft_scheduler *k) {
     weft_tensor *latent = weft_contiguous(c, weft_cast(c, r->latent->samples, WEFT_F32));
-    weft_tensor *noise = r->add_noise ? weft_sampling_noise(c, latent, r->seed, r->latent->batch_index)
+    weft_tensor *noise = r->add_noise ? noise_of(c, latent, r->seed, r->latent->batch_index)
                                       : weft_affine(c, latent, 0, 0);
     if (!all_zero(c, latent)) latent = weft_affine(c, latent, r->model->latent_scale, 0);
     weft_tensor *outside = noise;
-    if (method->other_mask_noise && r->latent->noise_mask) outside = weft_sampling_noise(c, latent, r->seed + 1, NULL);
+    if (k->plan.method->other_mask_noise && r->latent->noise_mask) outside = noise_of(c, latent, r->seed + 1, NULL);
     weft_guide guide;
-    weft_sampling_plan plan;
     if (!weft_guide_make(c, r->model, r->positive, r->negative, r->cfg, latent, outside, r->latent->noise_mask,
                          &guide))
         return NULL;
-    weft_tensor *out = NULL;
-    if (weft_sampling_plan_make(c, method, sigmas, count, &plan)) {
-        out = sample(c, &plan, &guide, weft_sampling_start(c, &guide.table, latent, noise, sigmas[0]), r->seed);
-        weft_sampling_plan_free(&plan);
-    }
+    weft_tensor *out = sample(c, k, &guide, weft_scheduler_add_noise(c, k, 0, latent, noise), r->seed);
     weft_guide_free(&guide);
     return out;
 }
 
 static weft_latent *run(weft_ctx *c, const struct request *r) {
-    int count, skip;
+    int count;
     if (!check_latent(c, r)) return NULL;
-    double *sigmas = levels(c, r, &count, &skip);
+    double *sigmas = levels(c, r, &count);
     if (!sigmas) return NULL;
+    weft_scheduler *k = weft_scheduler_of_method(c, r->model, weft_methods[r->method], sigmas, count);
+    if (!k) return NULL;
     weft_latent fields = *r->latent;
-    if (count > 1) fields.samples = sample_over(c, r, sigmas + skip, count);
-    free(sigmas);
+    if (k->count) fields.samples = sample_over(c, r, k);
+    weft_object_unref(&k->object);
     return weft_ok(c) ? weft_latent_new(c, &fields) : NULL;
 }
 

@@ -27,7 +27,7 @@ void weft_sampler_state_clear(weft_sampler_state *s) {
     weft_unref(s->start);
     weft_unref(s->slope);
     for (int i = 0; i < WEFT_HISTORY; i++) weft_unref(s->history[i]);
-    *s = (weft_sampler_state){ .rng = s->rng };
+    *s = (weft_sampler_state){ .rng = s->rng, .seed = s->seed };
 }
 
 void weft_sampler_remember(weft_sampler_state *s, weft_tensor *t) {
@@ -72,8 +72,10 @@ static weft_tensor *draw(weft_ctx *c, weft_rng *rng, weft_tensor *like, int64_t 
     return weft_to_nhwc(c, weft_randn(c, rng, WEFT_F32, 4, shape));
 }
 
+weft_tensor *weft_fresh_noise(weft_ctx *c, weft_tensor *x, weft_rng *rng) { return draw(c, rng, x, weft_dim(x, 0)); }
+
 weft_tensor *weft_add_fresh_noise(weft_ctx *c, weft_tensor *x, double scale, weft_rng *rng) {
-    return scale == 0 ? x : weft_axpby(c, 1, x, scale, draw(c, rng, x, weft_dim(x, 0)));
+    return scale == 0 ? x : weft_axpby(c, 1, x, scale, weft_fresh_noise(c, x, rng));
 }
 
 void weft_ancestral_step(double sigma, double next, double *down, double *up) {
@@ -131,20 +133,15 @@ static weft_tensor *draw_indexed(weft_ctx *c, weft_rng *rng, weft_tensor *latent
     return out;
 }
 
-weft_tensor *weft_sampling_noise(weft_ctx *c, weft_tensor *latent, uint64_t seed, const int64_t *batch_index) {
-    weft_rng *rng = weft_rng_new(c, WEFT_RNG_CPU, seed);
-    if (!rng) return NULL;
+weft_tensor *weft_sampling_noise(weft_ctx *c, weft_tensor *latent, weft_rng *rng, const int64_t *batch_index) {
     weft_scope s = weft_scope_named(c, "noise");
     weft_tensor *out = batch_index ? draw_indexed(c, rng, latent, batch_index)
                                    : draw(c, rng, latent, weft_dim(latent, 0));
-    out = weft_scope_end(c, s, out);
-    weft_rng_free(rng);
-    return out;
+    return weft_scope_end(c, s, out);
 }
 
-weft_tensor *weft_sampling_start(weft_ctx *c, const weft_sigma_table *t, weft_tensor *latent, weft_tensor *noise,
-                                 double sigma) {
+double weft_first_noise(const weft_sigma_table *t, double sigma) {
     double top = t->sigmas[t->count - 1];
     bool most = sigma > top || fabs(sigma - top) <= 1e-5 * fmax(sigma, top);
-    return weft_axpby(c, 1, latent, most ? sqrt(1 + sigma * sigma) : sigma, noise);
+    return most ? sqrt(1 + sigma * sigma) : sigma;
 }

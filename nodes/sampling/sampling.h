@@ -21,9 +21,12 @@ typedef struct weft_sampler_state {
     weft_tensor *slope;                     /* and the slope there */
     weft_tensor *history[WEFT_HISTORY];     /* of earlier steps, newest first: denoised or slopes */
     int known;                              /* how many */
+    const void *of;                         /* whose memory it is: a method or a kind of scheduler; NULL: of none yet */
+    int next;                               /* the evaluation that it is for */
     weft_rng *rng;                          /* for methods that add noise; the caller's */
+    uint64_t seed;                          /* what the sampling was seeded with: noise from a Brownian tree */
 } weft_sampler_state;
-void weft_sampler_state_clear(weft_sampler_state *s);       /* drops the references; rng stays the caller's */
+void weft_sampler_state_clear(weft_sampler_state *s);       /* forgets all but rng, which stays the caller's, and seed */
 /* Puts a tensor in front of the history. */
 void weft_sampler_remember(weft_sampler_state *s, weft_tensor *t);
 
@@ -64,12 +67,11 @@ void weft_sampling_plan_free(weft_sampling_plan *p);
  * with the error set. */
 double *weft_sampling_levels(weft_ctx *c, const weft_sigma_table *t, const weft_method *m, int schedule, int steps,
                              double denoise, int *count);
-/* Noise like `latent` from a seed, drawn in NCHW order for the whole batch; batch_index (or NULL): for each image, the
+/* Noise like `latent` (N, h, w, channels), drawn in NCHW order for the whole batch; batch_index (or NULL): for each image, the
  * place in a batch whose noise it has. */
-weft_tensor *weft_sampling_noise(weft_ctx *c, weft_tensor *latent, uint64_t seed, const int64_t *batch_index);
-/* The first x: latent + noise·scale, where scale is √(1 + σ²) at the table's end and above, otherwise σ. */
-weft_tensor *weft_sampling_start(weft_ctx *c, const weft_sigma_table *t, weft_tensor *latent, weft_tensor *noise,
-                                 double sigma);
+weft_tensor *weft_sampling_noise(weft_ctx *c, weft_tensor *latent, weft_rng *rng, const int64_t *batch_index);
+/* The first x is latent + noise·scale: √(1 + σ²) at the table's end and above, otherwise σ. */
+double weft_first_noise(const weft_sigma_table *t, double sigma);
 
 /* All methods, in KSampler's order; the names alone for its port. */
 extern const weft_method *const weft_methods[];
@@ -88,7 +90,9 @@ weft_tensor *weft_slope(weft_ctx *c, weft_tensor *x, weft_tensor *denoised, doub
 static inline weft_tensor *weft_move(weft_ctx *c, weft_tensor *x, weft_tensor *denoised, double sigma, double to) {
     return weft_axpby(c, to / sigma, x, 1 - to / sigma, denoised);
 }
-/* x + noise·scale, with fresh noise in NCHW order; x itself where scale is 0. */
+/* Fresh noise like x, drawn in NCHW order. */
+weft_tensor *weft_fresh_noise(weft_ctx *c, weft_tensor *x, weft_rng *rng);
+/* x + noise·scale, with fresh noise; x itself where scale is 0. */
 weft_tensor *weft_add_fresh_noise(weft_ctx *c, weft_tensor *x, double scale, weft_rng *rng);
 /* A step to `next` with as much fresh noise as keeps the process: *down to walk to, *up the noise's scale. */
 void weft_ancestral_step(double sigma, double next, double *down, double *up);

@@ -1,39 +1,12 @@
-/* Noise tables and KSampler's nine schedules. Sources: Karras et al. arXiv:2206.00364 (karras), arXiv:2407.12173
+/* KSampler's noise table and its nine schedules. Sources: Karras et al. arXiv:2206.00364 (karras), arXiv:2407.12173
  * (beta), k-diffusion's and ComfyUI's behaviour for the rest. See schedule.h.
  */
 #include "nodes/sampling/schedule.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- the table ----------------------------------------------------------------------------------------- */
-
-static double beta_at(const weft_scheduler_config *k, int i) {
-    int n = k->num_train_timesteps;
-    double w = n > 1 ? (double)i / (n - 1) : 0;
-    if (k->trained_betas) return k->trained_betas[i];
-    if (!strcmp(k->beta_schedule, "scaled_linear")) {
-        double root = sqrt(k->beta_start) + w * (sqrt(k->beta_end) - sqrt(k->beta_start));
-        return root * root;
-    }
-    if (!strcmp(k->beta_schedule, "squaredcos_cap_v2")) {
-        double a = cos(((double)i / n + 0.008) / 1.008 * M_PI / 2);
-        double b = cos(((double)(i + 1) / n + 0.008) / 1.008 * M_PI / 2);
-        return fmin(1 - b * b / (a * a), 0.999);
-    }
-    return k->beta_start + w * (k->beta_end - k->beta_start);
-}
-
-/* √ᾱ shifted so that the last is 0 and scaled so that the first stays; the last ᾱ is then what ComfyUI sets it to. */
-static void zero_terminal(double *a, int n) {
-    double first = sqrt(a[0]), last = sqrt(a[n - 1]);
-    for (int i = 0; i < n; i++) {
-        double root = (sqrt(a[i]) - last) * first / (first - last);
-        a[i] = root * root;
-    }
-    a[n - 1] = 4.8973451890853435e-08;
-}
 
 bool weft_sigma_table_make(weft_ctx *c, const weft_scheduler_config *k, bool zero_snr, weft_sigma_table *out) {
     int n = k->num_train_timesteps;
@@ -46,9 +19,8 @@ bool weft_sigma_table_make(weft_ctx *c, const weft_scheduler_config *k, bool zer
         weft_sigma_table_free(out);
         return false;
     }
-    double product = 1;
-    for (int i = 0; i < n; i++) out->alphas_cumprod[i] = product *= 1 - beta_at(k, i);
-    if (zero_snr) zero_terminal(out->alphas_cumprod, n);
+    weft_alphas_cumprod(k, zero_snr, false, out->alphas_cumprod);
+    if (zero_snr) out->alphas_cumprod[n - 1] = 4.8973451890853435e-08;     /* what ComfyUI sets it to */
     for (int i = 0; i < n; i++) {
         double sigma = sqrt((1 - out->alphas_cumprod[i]) / out->alphas_cumprod[i]);
         out->sigmas[i] = (float)sigma;
