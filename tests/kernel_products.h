@@ -117,4 +117,40 @@ static inline struct kernel_case attention_case(weft_attention_args *a, weft_dty
     return c;
 }
 
+/* The gradient of the case above: o and lse by the reference, dout at random. which: 0 dq, 1 dk, 2 dv is the output under test; the
+ * other two are computed beside it, or, where `alone`, not wanted. */
+static inline struct kernel_case attention_grad_case(weft_attention_grad_args *g, weft_dtype type, int64_t batch, int64_t heads,
+                                                     int64_t tq, int64_t tk, int64_t d, int causal, double sharp, int64_t gap,
+                                                     int which, bool alone) {
+    weft_attention_args a;
+    struct kernel_case c = attention_case(&a, type, batch, heads, tq, tk, d, causal, sharp, gap);
+    struct scratch s;
+    weft_env env = kernel_env(&s, 1, WEFT_PRECISION_EXACT);
+    int64_t row = heads * d + gap;
+    a.o = buffer_new(bytes_of(type, batch * tq * row), 0, 0);
+    a.lse = buffer_new((size_t)(batch * heads * tq) * (type == WEFT_F32 ? 4 : 8), 0, 0);
+    memset(a.o, 0, bytes_of(type, batch * tq * row));
+    if (weft_kernels_reference()->attention(&env, &a)) TEST_FAIL("the forward fails");
+    *g = (weft_attention_grad_args){
+        .type = type, .batch = batch, .heads = heads, .tq = tq, .tk = tk, .d = d, .scale = a.scale, .causal = causal,
+        .q = a.q, .q_batch = tq * row, .q_token = row, .q_head = d, .k = a.k, .k_batch = tk * row, .k_token = row, .k_head = d,
+        .v = a.v, .v_batch = tk * row, .v_token = row, .v_head = d, .o = a.o, .dout = random_values(type, batch * tq * row, 0, 1),
+        .o_batch = tq * row, .o_token = row, .o_head = d, .lse = a.lse, .dq_batch = tq * row, .dq_token = row, .dq_head = d,
+        .dk_batch = tk * row, .dk_token = row, .dk_head = d, .dv_batch = tk * row, .dv_token = row, .dv_head = d };
+    void **out[] = { &g->dq, &g->dk, &g->dv };
+    for (int i = 0; i < 3; i++)
+        if (!alone && i != which) *out[i] = buffer_new(bytes_of(type, batch * (i ? tk : tq) * row), 0, 0);
+    c.id = WEFT_KERNEL_attention_grad;
+    c.args = g;
+    c.out = out[which];
+    c.count = batch * (which ? tk : tq) * row;
+    /* The gaps between tokens must stay as they were; small, so that they do not hide what is near them. */
+    c.before = random_values(type, c.count, 0, 1e-3);
+    /* As the forward's, and what a score is off by counts in p and in dp − delta alike. dk and dv sum over queries with weights of
+     * about 1/tk each. */
+    c.tolerance = 2 * (sum_tolerance(d) + sum_tolerance(tk) + sum_tolerance(tq)) + 10 * sharp * 1.2e-7;
+    c.terms = (which ? sqrt((double)tq) / (tk > 0 ? (double)tk : 1) : 1 / sqrt(tk > 0 ? (double)tk : 1)) / 2;
+    return c;
+}
+
 #endif

@@ -8,20 +8,8 @@
  * registers. Sums over keys are cut at the blocks, which keeps their rounding error small.
  */
 #include <omp.h>
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/threads.h"
-#include "kernels/cpu/transpose.h"
-
-#if VL == 16
-#define MR 8
-#define QV 3
-#elif VL == 8
-#define MR 4
-#define QV 3
-#else
-#define MR 4
-#define QV 2
-#endif
-#define KEYS 128            /* of one block */
 
 /* One item: the queries' packed qᵀ, a block's scores, and the result so far, in rows of nv vectors. */
 struct item {
@@ -33,87 +21,13 @@ struct item {
     float max[QV * VL], sum[QV * VL], shrink[QV * VL];
 };
 
-/* s(rows × nv vectors) = k(rows × d)·qᵀ */
-INLINE void score_tile(const int rows, const int nv, int64_t d, const float *qt, const float *k, int64_t ldk,
-                       float *s) {
-    vf acc[MR][QV] = { 0 };
-    for (int64_t c = 0; c < d; c++) {
-        vf q[QV];
-        UNROLL
-        for (int v = 0; v < nv; v++) q[v] = vf_load(qt + (c * nv + v) * VL);
-        UNROLL
-        for (int r = 0; r < rows; r++)
-            UNROLL
-            for (int v = 0; v < nv; v++) acc[r][v] += q[v] * k[r * ldk + c];
-    }
-    UNROLL
-    for (int r = 0; r < rows; r++)
-        UNROLL
-        for (int v = 0; v < nv; v++) vf_store(s + (r * nv + v) * VL, acc[r][v]);
-}
-
-/* oᵀ(rows × nv vectors) = oᵀ·shrink + vᵀ(rows × keys)·p */
-INLINE void value_tile(const int rows, const int nv, int64_t keys, const float *p, const float *v, int64_t ldv,
-                       const float *shrink, float *ot) {
-    vf acc[MR][QV] = { 0 };
-    for (int64_t j = 0; j < keys; j++) {
-        vf w[QV];
-        UNROLL
-        for (int u = 0; u < nv; u++) w[u] = vf_load(p + (j * nv + u) * VL);
-        UNROLL
-        for (int r = 0; r < rows; r++)
-            UNROLL
-            for (int u = 0; u < nv; u++) acc[r][u] += w[u] * v[j * ldv + r];
-    }
-    UNROLL
-    for (int r = 0; r < rows; r++)
-        UNROLL
-        for (int u = 0; u < nv; u++) {
-            float *o = ot + (r * nv + u) * VL;
-            vf_store(o, vf_load(o) * vf_load(shrink + u * VL) + acc[r][u]);
-        }
-}
-
-/* All rows of one product: tiles of MR, then what is left in halves. */
-#define ALL_ROWS(total, TILE) do { \
-        int64_t row = 0; \
-        for (; row + MR <= (total); row += MR) { TILE(MR); } \
-        if (MR > 4 && row + 4 <= (total)) { TILE(4); row += 4; } \
-        if (row + 2 <= (total)) { TILE(2); row += 2; } \
-        if (row < (total)) { TILE(1); } \
-    } while (0)
-
-/* 2^x for x ≤ 0; NaN goes through. 1e-7. */
-INLINE vf exp2_negative(vf x) {
-    x = vf_max(vf_set(-126), x);
-    vf t = x + 0x1.8p23f, r = x - (t - 0x1.8p23f);
-    vf p = r * 0.00132647269f + 0.00967151264f;         /* (2^r − 1)/r on ±½, by a Remez exchange */
-    p = p * r + 0.0555073374f;
-    p = p * r + 0.240222421f;
-    p = p * r + 0.693146978f;
-    p = p * r + 1;
-    return (vf)((vu)p + ((vu)t << 23));
-}
-
-/* The keys after `first` that a lane sees, for the mask: lane l of vector u sees key first + j when j < limit. */
-INLINE vi limit_of(const struct item *it, int64_t first, int u) {
-    int32_t t[VL];
-    for (int l = 0; l < VL; l++) {
-        int64_t n = it->seen + u * VL + l - first;
-        t[l] = (int32_t)MAX(0, MIN(n, KEYS));
-    }
-    vi v;
-    memcpy(&v, t, sizeof v);
-    return v;
-}
-
 /* From a block's scores to its weights; keeps the running maximum and sum, and sets what the old result shrinks by. */
 INLINE void softmax_block(const int nv, struct item *it, int64_t first, int64_t keys) {
     const bool mask = first + keys > it->seen;
     UNROLL
     for (int u = 0; u < nv; u++) {
         float *s = it->s + u * VL;
-        vi limit = mask ? limit_of(it, first, u) : (vi){ 0 };
+        vi limit = mask ? keys_seen(it->seen + u * VL - first) : (vi){ 0 };
         vf old = vf_load(it->max + u * VL), max = old, sum = { 0 };
         if (mask)
             for (int32_t j = 0; j < keys; j++)
@@ -130,12 +44,6 @@ INLINE void softmax_block(const int nv, struct item *it, int64_t first, int64_t 
         vf_store(it->sum + u * VL, vf_load(it->sum + u * VL) * shrink + sum);
         vf_store(it->max + u * VL, max);
     }
-}
-
-/* Asks for rows ahead of their use: with a stride of a page or so the hardware does not guess them. */
-INLINE void prefetch_rows(const float *p, int64_t ld, int64_t rows, int64_t d) {
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < d; c += 16) __builtin_prefetch(p + r * ld + c);
 }
 
 INLINE void run_blocks(const int nv, const weft_attention_args *a, struct item *it) {
@@ -166,21 +74,6 @@ WIDTH(2)
 WIDTH(3)
 #endif
 #undef WIDTH
-
-/* qᵀ·factor, zeros in the lanes without a query. */
-static void pack_queries(const weft_attention_args *a, const struct item *it, int nv, float factor) {
-    for (int u = 0; u < nv; u++)
-        for (int64_t c = 0; c < a->d; c += VL) {
-            const int64_t rows = MIN(VL, it->queries - u * VL), columns = MIN(VL, a->d - c);
-            vf t[VL];
-            for (int r = 0; r < VL; r++) {
-                const float *q = it->q + (u * VL + r) * a->q_token + c;
-                t[r] = r >= rows ? (vf){ 0 } : columns == VL ? vf_load(q) : vf_load_n(q, columns);
-            }
-            vf_transpose(t);
-            for (int64_t r = 0; r < columns; r++) vf_store(it->qt + ((c + r) * nv + u) * VL, t[r] * factor);
-        }
-}
 
 /* oᵀ/sum to the output's rows; a query that saw no key gives zeros. */
 static void store_result(const weft_attention_args *a, const struct item *it, int nv) {
@@ -227,7 +120,7 @@ static void run_item(const weft_attention_args *a, int64_t i, int64_t blocks, fl
     }
     for (int l = 0; l < QV * VL; l++) it.max[l] = -INFINITY;
     memset(it.ot, 0, (size_t)(a->d * nv * VL) * sizeof(float));
-    pack_queries(a, &it, (int)nv, (float)(a->scale * 1.4426950408889634));
+    pack_rows(it.q, a->q_token, it.queries, a->d, (int)nv, (float)(a->scale * LOG2_E), it.qt);
     if (nv == 1) run_blocks_1(a, &it);
     else if (nv == 2) run_blocks_2(a, &it);
 #if QV > 2

@@ -2,7 +2,7 @@
 #include "kernels/cpu/table.h"
 
 #define NAIVE_KERNELS(K) \
-    K(attention_grad) K(group_norm_grad) K(layer_norm_grad) K(softmax_grad) K(unary_grad) K(affine_grad) \
+    K(group_norm_grad) K(layer_norm_grad) K(softmax_grad) K(unary_grad) K(affine_grad) \
     K(geglu_grad) K(reduce_grad) K(resample_grad) K(pad_grad) K(embedding_grad)
 
 #define K(name) \
