@@ -7,6 +7,7 @@
     C(run, "runs a graph") \
     C(check, "checks graphs and tells every fault") \
     C(nodes, "lists the node classes") \
+    C(inspect, "tells what is in a picture, a graph or a model file") \
     C(convert, "prints a workflow in API format") \
     C(bench, "times models and operations on this machine") \
     C(kernels, "lists operations, back ends and number types")

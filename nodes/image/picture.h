@@ -10,6 +10,10 @@
  * orientation says; in the innermost scope. NULL with an error that names the file. */
 weft_tensor *weft_picture_load(weft_ctx *c, const char *path);
 
+/* A file's format ("PNG", "JPEG", "BMP", "WebP") and size as stored, from its head; false where it is none of these. */
+typedef struct weft_picture_facts { const char *format; int width, height, channels; } weft_picture_facts;
+bool weft_picture_info(const void *bytes, size_t size, weft_picture_facts *out);
+
 /* Writes (H, W, 3 or 4) u8 as PNG with texts (keyword, text, …, NULL; NULL: none). The file is complete or not there.
  * */
 weft_status weft_picture_save(weft_ctx *c, const char *path, weft_tensor *pixels,

@@ -4,6 +4,7 @@
 
 #include <cjson/cJSON.h>
 #include "runtime/graph/graph.h"
+#include "runtime/graph/picture_text.h"
 #include "runtime/nearest.h"
 
 char *weft_text_copy(const char *text, size_t length);      /* NULL without memory; weft_host_free() */
@@ -50,12 +51,6 @@ const char *weft_folders_path(const weft_folders *f, const char *kind);
 weft_status weft_graph_from_api(weft_ctx *c, weft_graph *g, const char *file, const cJSON *root);     /* read_api.c */
 weft_status weft_graph_from_ui(weft_ctx *c, weft_graph *g, const char *file, const cJSON *root);      /* read_ui*.c */
 bool weft_json_is_ui(const cJSON *root);
-
-/* The JSON texts in a picture (picture_text.c): PNG tEXt/zTXt/iTXt "prompt" and "workflow", WebP and JPEG EXIF. malloc'd by host.c, NULL where
- * there is none. False with the error set where the bytes are no such picture. */
-typedef struct weft_picture_text { char *prompt, *workflow; } weft_picture_text;
-bool weft_picture_is(const void *bytes, size_t size);
-bool weft_picture_read_text(weft_ctx *c, const char *file, const void *bytes, size_t size, weft_picture_text *out);
 
 /* Reads a literal as a port wants it into *out (a value that owns its text), or says what is wrong (ComfyUI's fault type in *fault, with the
  * message in text). CHOICE and FILE give a STRING. */
