@@ -133,8 +133,10 @@ weft_tensor *weft_picture_load(weft_ctx *c, const char *path) {
         weft_fail(c, WEFT_E_FORMAT, "%s: a picture of %d × %d pixels; up to %d a side and %lld in all are read", path,
                   w, h, WEFT_PICTURE_SIDE, (long long)pixel_limit);
     else {
+        int told_w = w, told_h = h;
         unsigned char *pixels = stbi_load_from_memory(b, (int)size, &w, &h, &channels, 0);
-        if (pixels) t = to_tensor(c, pixels, h, w, channels, orientation(b, size));
+        if (pixels && (w != told_w || h != told_h)) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (two sizes)", path);
+        else if (pixels) t = to_tensor(c, pixels, h, w, channels, orientation(b, size));
         else weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (%s)", path, stbi_failure_reason());
         stbi_image_free(pixels);
     }

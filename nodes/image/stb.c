@@ -1,5 +1,5 @@
-/* The one place where stb_image and stb_image_write are compiled: formats and sizes are narrowed to what Weft takes
- * from strangers. */
+/* The one place where stb_image and stb_image_write are compiled: formats are narrowed to what Weft takes from
+ * strangers. Sizes are checked by weft_picture_load(), which tells what they are. */
 #include "nodes/image/picture.h"
 
 #pragma GCC diagnostic push
@@ -8,7 +8,6 @@
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wunused-but-set-variable"
-#define STBI_MAX_DIMENSIONS WEFT_PICTURE_SIDE
 #define STBI_ONLY_PNG
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_BMP
