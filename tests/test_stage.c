@@ -88,8 +88,9 @@ static weft_tensor *by_ksampler(struct chain *k, weft_latent *latent, const char
     struct bed *b = &k->b;
     CALL(b, "TensorToConditioning", &texts[0], IN_TENSOR("context", k->positive));
     CALL(b, "TensorToConditioning", &texts[1], IN_TENSOR("context", k->negative));
-    CALL(b, "KSampler", &out, IN_OBJECT("model", k->model), IN_INT("seed", 42), IN_INT("steps", 4), IN_FLOAT("cfg", cfg),
-         IN_TEXT("sampler_name", sampler), IN_TEXT("scheduler", "karras"), IN_ANY("positive", texts[0]),
+    CALL(b, "KSampler", &out, IN_OBJECT("model", k->model), IN_INT("seed", 42), IN_INT("steps", 4),
+         IN_FLOAT("cfg", cfg), IN_TEXT("sampler_name", sampler), IN_TEXT("scheduler", "karras"),
+         IN_ANY("positive", texts[0]),
          IN_ANY("negative", texts[1]), IN_OBJECT("latent_image", latent), IN_FLOAT("denoise", denoise));
     LIVE(k);
     weft_tensor *t = out.object ? weft_affine(b->c, ((weft_latent *)out.object)->samples, 1, 0) : NULL;

@@ -104,7 +104,8 @@ static void read_double(const weft_json *j, const char *key, double low, bool fr
 static void read_betas(const weft_json *j, weft_scheduler_config *config) {
     const cJSON *list = weft_json_field(j, "trained_betas"), *item;
     if (!list && config->trained_betas && weft_json_field(j, "num_train_timesteps"))
-        weft_fail(j->ctx, WEFT_E_ARGUMENT, "%s: num_train_timesteps: the model brings a list of trained_betas", j->file);
+        weft_fail(j->ctx, WEFT_E_ARGUMENT, "%s: num_train_timesteps: the model brings a list of trained_betas",
+                  j->file);
     if (!list) return;
     int n = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : -1;
     if (n != config->num_train_timesteps) {

@@ -60,8 +60,9 @@ weft_status weft_scheduler_config_read(weft_ctx *c, const char *path, weft_sched
 /* The same from text; `name` stands for the file in messages. */
 weft_status weft_scheduler_config_parse(weft_ctx *c, const char *name, const char *text, size_t size,
                                         weft_scheduler_config *config) WEFT_MUST_CHECK;
-/* What `from` says (NULL: nothing), as the constructor of another class takes it: a key that its file leaves out has that
- * class's default; what `changes` and then `config_text` name (objects of diffusers' keys; NULL or "": none) has that value. */
+/* What `from` says (NULL: nothing), as the constructor of another class takes it: a key that its file leaves out has
+ * that class's default; what `changes` and then `config_text` name (objects of diffusers' keys; NULL or "": none) has
+ * that value. */
 weft_status weft_scheduler_config_as(weft_ctx *c, const weft_scheduler_config *from, const char *class_name,
                                      const char *changes, const char *config_text,
                                      weft_scheduler_config *config) WEFT_MUST_CHECK;

@@ -5,8 +5,8 @@
  *     laplace            f(t) = √(s/(1 + s)), s = exp(−½·sign(½ − t)·ln(1 − 2·|½ − t| + 10⁻⁶))
  *   ᾱ_i = Π (1 − β)
  *
- * Sources: arXiv:2006.11239 (linear), arXiv:2102.09672 (cosine), arXiv:2407.03297 (laplace), arXiv:2305.08891 (zero terminal
- * signal); diffusers' names and precision.
+ * Sources: arXiv:2006.11239 (linear), arXiv:2102.09672 (cosine), arXiv:2407.03297 (laplace), arXiv:2305.08891 (zero
+ * terminal signal); diffusers' names and precision.
  */
 #include "nodes/sampling/schedule.h"
 

@@ -26,7 +26,7 @@ typedef struct weft_sampler_state {
     weft_rng *rng;                          /* for methods that add noise; the caller's */
     uint64_t seed;                          /* what the sampling was seeded with: noise from a Brownian tree */
 } weft_sampler_state;
-void weft_sampler_state_clear(weft_sampler_state *s);       /* forgets all but rng, which stays the caller's, and seed */
+void weft_sampler_state_clear(weft_sampler_state *s);   /* forgets all but rng, which stays the caller's, and seed */
 /* Puts a tensor in front of the history. */
 void weft_sampler_remember(weft_sampler_state *s, weft_tensor *t);
 
@@ -67,8 +67,8 @@ void weft_sampling_plan_free(weft_sampling_plan *p);
  * with the error set. */
 double *weft_sampling_levels(weft_ctx *c, const weft_sigma_table *t, const weft_method *m, int schedule, int steps,
                              double denoise, int *count);
-/* Noise like `latent` (N, h, w, channels), drawn in NCHW order for the whole batch; batch_index (or NULL): for each image, the
- * place in a batch whose noise it has. */
+/* Noise like `latent` (N, h, w, channels), drawn in NCHW order for the whole batch; batch_index (or NULL): for each
+ * image, the place in a batch whose noise it has. */
 weft_tensor *weft_sampling_noise(weft_ctx *c, weft_tensor *latent, weft_rng *rng, const int64_t *batch_index);
 /* The first x is latent + noise·scale: √(1 + σ²) at the table's end and above, otherwise σ. */
 double weft_first_noise(const weft_sigma_table *t, double sigma);

@@ -13,8 +13,8 @@ typedef struct weft_sigma_table {
     float *sigmas, *log_sigmas;
 } weft_sigma_table;
 
-/* ᾱ of every training timestep, num_train_timesteps of them, to out. zero_snr: rescaled so that the last is 0. single: betas
- * and results are rounded to f32, as diffusers has them. */
+/* ᾱ of every training timestep, num_train_timesteps of them, to out. zero_snr: rescaled so that the last is 0. single:
+ * betas and results are rounded to f32, as diffusers has them. */
 void weft_alphas_cumprod(const weft_scheduler_config *config, bool zero_snr, bool single, double *out);
 /* From a model's settings; zero_snr rescales as ComfyUI's ModelSamplingDiscrete does. False with the error set. */
 bool weft_sigma_table_make(weft_ctx *c, const weft_scheduler_config *config, bool zero_snr, weft_sigma_table *out);

@@ -35,8 +35,9 @@ static void scheduler_free(weft_object *o) {
 
 static const char *scheduler_describe(const weft_object *o, char *buffer, size_t size) {
     const weft_scheduler *s = (const weft_scheduler *)o;
-    snprintf(buffer, size, "%s, %d steps, %d evaluations, predicts %s", s->kind->name ? s->kind->name : s->plan.method->name,
-             s->steps, s->count, weft_prediction_name(s->config.prediction_type));
+    snprintf(buffer, size, "%s, %d steps, %d evaluations, predicts %s",
+             s->kind->name ? s->kind->name : s->plan.method->name, s->steps, s->count,
+             weft_prediction_name(s->config.prediction_type));
     return buffer;
 }
 
@@ -108,7 +109,8 @@ weft_tensor *weft_cfg_mix(weft_ctx *c, weft_tensor *cond, weft_tensor *uncond, d
     return weft_axpby(c, 1 - scale, uncond, scale, cond);
 }
 
-weft_tensor *weft_scheduler_add_noise(weft_ctx *c, const weft_scheduler *s, int i, weft_tensor *x0, weft_tensor *noise) {
+weft_tensor *weft_scheduler_add_noise(weft_ctx *c, const weft_scheduler *s, int i, weft_tensor *x0,
+                                      weft_tensor *noise) {
     if (!x0) return weft_affine(c, noise, s->init_noise_sigma, 0);
     return weft_axpby(c, s->levels[i].alpha, x0, s->levels[i].noise, noise);
 }
@@ -130,7 +132,7 @@ weft_tensor *weft_scheduler_step(weft_ctx *c, const weft_scheduler *s, int i, we
     return s->kind->step(c, s, i, x, out, type, state, denoised);
 }
 
-/* ---- KSampler's methods ------------------------------------------------------------------------------------------- */
+/* ---- KSampler's methods ---------------------------------------------------------------------------------------- */
 
 static weft_tensor *method_step(weft_ctx *c, const weft_scheduler *s, int i, weft_tensor *x, weft_tensor *out,
                                 weft_prediction type, weft_sampler_state *state, weft_tensor **denoised) {

@@ -1,13 +1,13 @@
-/* A scheduler is a value: a table of noise levels, and steps that are pure functions of (scheduler, evaluation, prediction,
- * sample, state).
+/* A scheduler is a value: a table of noise levels, and steps that are pure functions of (scheduler, evaluation,
+ * prediction, sample, state).
  *
- *   x = α·x₀ + σ·ε     at every level. Two families of units: diffusers' variance-preserving one (α² + σ² = 1), and that
- *                      of k-diffusion, KSampler and diffusers' Euler (α = 1)
- *   the model sees x·input and the number `timestep`; its prediction is ε, v = α'·ε − σ'·x₀ with (α', σ') = (α, σ)/√(α² + σ²),
- *   or x₀
+ *   x = α·x₀ + σ·ε     at every level. Two families of units: diffusers' variance-preserving one (α² + σ² = 1), and
+ *                      that of k-diffusion, KSampler and diffusers' Euler (α = 1)
+ *   the model sees x·input and the number `timestep`; its prediction is ε, or v = α'·ε − σ'·x₀ with (α', σ') =
+ *   (α, σ)/√(α² + σ²), or x₀
  *
- * A kind fills the levels and gives the step. Diffusers' schedulers are kinds of their own (nodes/sampling/kinds); every
- * method of KSampler is one too, over its plan: KSampler runs nothing else.
+ * A kind fills the levels and gives the step. Diffusers' schedulers are kinds of their own (nodes/sampling/kinds);
+ * every method of KSampler is one too, over its plan: KSampler runs nothing else.
  *
  *     for i in 0 … count − 1:  prediction = model(x·input[i], timestep[i]);  x = step(i, prediction, x, state)
  */
@@ -21,7 +21,8 @@ typedef struct weft_noise_level {
     double timestep;            /* what the model is told */
     double alpha, sigma;        /* x = alpha·x₀ + sigma·ε */
     double input;               /* the model sees x·input */
-    double noise;               /* latents are noised to this level with alpha·x₀ + noise·ε; sigma, but at KSampler's start */
+    double noise;               /* latents are noised to this level with alpha·x₀ + noise·ε: sigma, but for KSampler's
+                                 * start */
 } weft_noise_level;
 
 typedef struct weft_scheduler weft_scheduler;
@@ -69,13 +70,13 @@ static inline double weft_level_ratio(const weft_noise_level *l) { return l->sig
 
 /* alpha·x₀ + noise·ε at level i; x₀ NULL: noise·init_noise_sigma. */
 weft_tensor *weft_scheduler_add_noise(weft_ctx *c, const weft_scheduler *s, int i, weft_tensor *x0, weft_tensor *noise);
-/* One step. x, out alike; state is changed (weft_sampler_state_begin starts one). denoised may be NULL. In the innermost scope;
- * NULL with the error set. */
+/* One step. x, out alike; state is changed (weft_sampler_state_begin starts one). denoised may be NULL. In the
+ * innermost scope; NULL with the error set. */
 weft_tensor *weft_scheduler_step(weft_ctx *c, const weft_scheduler *s, int i, weft_tensor *x, weft_tensor *out,
                                  weft_prediction type, weft_sampler_state *state, weft_tensor **denoised);
 
-/* An empty state whose generator is seeded as this scheduler's origin does it: KSampler's at seed + 1, diffusers' at seed.
- * False with the error set. The generator becomes the state's: weft_sampler_state_end frees both. */
+/* An empty state whose generator is seeded as this scheduler's origin does it: KSampler's at seed + 1, diffusers' at
+ * seed. False with the error set. The generator becomes the state's: weft_sampler_state_end frees both. */
 bool weft_sampler_state_begin(weft_ctx *c, const weft_scheduler *s, uint64_t seed, weft_sampler_state *state);
 /* A state like `from` that shares its tensors and has a generator of its own. False with the error set. */
 bool weft_sampler_state_copy(weft_ctx *c, const weft_sampler_state *from, weft_sampler_state *to);

@@ -12,8 +12,9 @@
 
 enum { WEFT_UNIPC_ORDER = 3 };
 
-/* The factors of m_0 and of the others in the bracket, signs included: out[0] for m_0, out[j] for the j-th evaluation before
- * it, j < order; for a corrector out[order] for the new one. r: of the earlier ones, r[0] for the first before m_0. */
+/* The factors of m_0 and of the others in the bracket, signs included: out[0] for m_0, out[j] for the j-th evaluation
+ * before it, j < order; for a corrector out[order] for the new one. r: of the earlier ones, r[0] for the first before
+ * m_0. */
 void weft_unipc_weights(double hh, const double *r, int order, bool bh2, bool corrector, double *out);
 
 #endif

@@ -1,5 +1,5 @@
-/* LatentToTensor, TensorToLatent: between the latents of VAEEncode and VAEDecode and the samples that a model's steps take,
- * which are scaled: × 0.18215 for Stable Diffusion 1 and 2. */
+/* LatentToTensor, TensorToLatent: between the latents of VAEEncode and VAEDecode and the samples that a model's steps
+ * take, which are scaled: × 0.18215 for Stable Diffusion 1 and 2. */
 #include "nodes/values.h"
 
 struct latent_to_tensor { weft_latent *samples; weft_model *model; weft_tensor *tensor; };
@@ -16,7 +16,8 @@ const weft_node weft_node_LatentToTensor = {
     .inputs = (const weft_port[]){
         WEFT_OBJECT_IN(struct latent_to_tensor, samples, "LATENT", "the latents"),
         WEFT_OPTIONAL_OBJECT_IN(struct latent_to_tensor, model, "MODEL", "whose units; none: as they are"), { 0 } },
-    .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct latent_to_tensor, tensor, "(N, height, width, channels)"), { 0 } },
+    .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct latent_to_tensor, tensor, "(N, height, width, channels)"),
+                                    { 0 } },
     .run = latent_to_tensor_run,
 };
 
@@ -35,7 +36,8 @@ static void tensor_to_latent_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_TensorToLatent = {
-    .name = "TensorToLatent", .category = "stages/latent", .summary = "A tensor in the model's units as latents, for VAEDecode.",
+    .name = "TensorToLatent", .category = "stages/latent",
+    .summary = "A tensor in the model's units as latents, for VAEDecode.",
     .size = sizeof(struct tensor_to_latent),
     .inputs = (const weft_port[]){
         WEFT_TENSOR_IN(struct tensor_to_latent, tensor, "(N, height, width, channels)"),

@@ -3,11 +3,12 @@
  *   target      ε: the noise     v: α·noise − σ·clean     sample: clean        (α, σ of the training at each timestep)
  *   each value  mse d²     l1 |d|     huber |d| < δ: d²/2, else δ·(|d| − δ/2)     smooth_l1: huber/δ
  *   each image  the mean over its values, times its weight; the loss is the mean over images
- *   weights     with s = (α/σ)²:    snr      ε 1             v s/(s + 1)         sample s             (an even loss on ε)
- *                                   min_snr  ε min(s, γ)/s   v min(s, γ)/(s + 1) sample min(s, γ)
+ *   weights     with s = (α/σ)²:    snr        ε: 1               v: s/(s + 1)             sample: s
+ *                                   min_snr    ε: min(s, γ)/s     v: min(s, γ)/(s + 1)     sample: min(s, γ)
  *
  * min_snr: Hang et al., arXiv:2303.09556.
- * Everything is made of operations with gradients; only weights and levels, which depend on timesteps alone, are plain numbers.
+ * Everything is made of operations with gradients; only weights and levels, which depend on timesteps alone, are plain
+ * numbers.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -101,7 +102,8 @@ const weft_node weft_node_Loss = {
         WEFT_TENSOR_IN(struct loss, clean, "the samples without noise"),
         WEFT_TENSOR_IN(struct loss, noise, "the noise that was added"),
         WEFT_TENSOR_IN(struct loss, timesteps, "at which timesteps"),
-        WEFT_OPTIONAL_CHOICE_IN(struct loss, target, targets, NULL, "what it should say; model: what the scheduler takes"),
+        WEFT_OPTIONAL_CHOICE_IN(struct loss, target, targets, NULL,
+                                "what it should say; model: what the scheduler takes"),
         WEFT_OPTIONAL_CHOICE_IN(struct loss, loss, losses, NULL, "of each value's difference"),
         WEFT_OPTIONAL_FLOAT_IN(struct loss, delta, 1, 1e-6, 1000, 0.01, "huber, smooth_l1: where squares end"),
         WEFT_OPTIONAL_CHOICE_IN(struct loss, weighting, weightings, NULL, "of each image, by its signal to noise"),

@@ -4,7 +4,7 @@
 
 #include "nodes/stage/stage.h"
 
-/* ---- Noise ---------------------------------------------------------------------------------------------------------- */
+/* ---- Noise ----------------------------------------------------------------------------------------------------- */
 
 struct noise {
     uint64_t seed;
@@ -44,12 +44,12 @@ const weft_node weft_node_Noise = {
     .outputs = (const weft_port[]){
         WEFT_TENSOR_OUT(struct noise, noise, "(N, height, width, channels)"),
         WEFT_OUT(struct noise, state, WEFT_PORT_OBJECT, "state", "SAMPLER_STATE",
-                 "the generator behind these numbers: a first SchedulerStep goes on from it, as diffusers' pipelines do"),
+                 "the generator behind these numbers: a first SchedulerStep goes on from it, as diffusers does"),
         { 0 } },
     .run = noise_run,
 };
 
-/* ---- timesteps of the training ----------------------------------------------------------------------------------------- */
+/* ---- timesteps of the training --------------------------------------------------------------------------------- */
 
 double *weft_training_timesteps(weft_ctx *c, const weft_scheduler *s, weft_tensor *timesteps, int64_t images,
                                 int64_t *count) {
@@ -92,7 +92,7 @@ bool weft_training_levels(weft_ctx *c, const weft_scheduler *s, weft_tensor *tim
     return weft_ok(c);
 }
 
-/* ---- AddNoise ------------------------------------------------------------------------------------------------------------ */
+/* ---- AddNoise -------------------------------------------------------------------------------------------------- */
 
 struct add_noise {
     weft_scheduler *scheduler;
@@ -121,9 +121,11 @@ const weft_node weft_node_AddNoise = {
     .inputs = (const weft_port[]){
         WEFT_OBJECT_IN(struct add_noise, scheduler, "SCHEDULER", "the scheduler"),
         WEFT_TENSOR_IN(struct add_noise, noise, "the noise"),
-        WEFT_OPTIONAL_TENSOR_IN(struct add_noise, samples, "TENSOR", "clean samples; none: pure noise at its first scale"),
+        WEFT_OPTIONAL_TENSOR_IN(struct add_noise, samples, "TENSOR",
+                                "clean samples; none: pure noise at its first scale"),
         WEFT_OPTIONAL_INT_IN(struct add_noise, step, 0, 0, 100000, 1, "the evaluation that comes next"),
-        WEFT_OPTIONAL_TENSOR_IN(struct add_noise, timesteps, "TENSOR", "instead of a step: a timestep of the training each"),
+        WEFT_OPTIONAL_TENSOR_IN(struct add_noise, timesteps, "TENSOR",
+                                "instead of a step: a timestep of the training each"),
         { 0 } },
     .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct add_noise, sample, "the noisy samples"), { 0 } },
     .run = add_noise_run,

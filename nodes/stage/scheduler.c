@@ -1,5 +1,5 @@
-/* Scheduler, KScheduler: how noise is taken away, as a value that other nodes step along. ScaleModelInput, SchedulerStep,
- * SchedulerHandOver. See nodes/sampling/scheduler.h.
+/* Scheduler, KScheduler: how noise is taken away, as a value that other nodes step along. ScaleModelInput,
+ * SchedulerStep, SchedulerHandOver. See nodes/sampling/scheduler.h.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -12,11 +12,12 @@
 
 bool weft_want_step(weft_ctx *c, const weft_scheduler *s, int64_t step, bool end) {
     if (step >= 0 && step < s->count + end) return true;
-    weft_fail(c, WEFT_E_ARGUMENT, "step %lld: the scheduler has %d evaluations, 0…%d", (long long)step, s->count, s->count - 1);
+    weft_fail(c, WEFT_E_ARGUMENT, "step %lld: the scheduler has %d evaluations, 0…%d", (long long)step, s->count,
+              s->count - 1);
     return false;
 }
 
-/* ---- what both schedulers give ------------------------------------------------------------------------------------- */
+/* ---- what both schedulers give --------------------------------------------------------------------------------- */
 
 struct tables {
     weft_scheduler *scheduler;
@@ -28,7 +29,7 @@ struct tables {
 #define TABLES_OUT(S) \
     WEFT_OUT(S, tables.scheduler, WEFT_PORT_OBJECT, "scheduler", "SCHEDULER", "the scheduler"), \
     WEFT_OUT(S, tables.timesteps, WEFT_PORT_TENSOR, "timesteps", "TENSOR", "what the model is told at each step"), \
-    WEFT_OUT(S, tables.sigmas, WEFT_PORT_TENSOR, "sigmas", "TENSOR", "noise for each unit of picture, and at the end"), \
+    WEFT_OUT(S, tables.sigmas, WEFT_PORT_TENSOR, "sigmas", "TENSOR", "noise for each unit of picture"), \
     WEFT_OUT(S, tables.alphas_cumprod, WEFT_PORT_TENSOR, "alphas_cumprod", "TENSOR", "the training's table"), \
     WEFT_OUT(S, tables.init_noise_sigma, WEFT_PORT_FLOAT, "init_noise_sigma", "FLOAT", "the scale of pure noise"), \
     WEFT_OUT(S, tables.count, WEFT_PORT_INT, "count", "INT", "how often the model is asked"), { 0 }
@@ -52,7 +53,7 @@ static void show(weft_ctx *c, weft_scheduler *s, struct tables *t) {
     free(v);
 }
 
-/* ---- Scheduler ----------------------------------------------------------------------------------------------------- */
+/* ---- Scheduler ------------------------------------------------------------------------------------------------- */
 
 struct scheduler {
     weft_model *model;
@@ -71,8 +72,8 @@ static const char *const scheduler_choices[] = { "model", "ddpm", "ddim", "pndm"
                                                  "dpmsolver_multistep", NULL };
 static const char *const spacings[] = { "model", "leading", "linspace", "trailing", NULL };
 static const char *const predictions[] = { "model", "epsilon", "v_prediction", "sample", NULL };
-static const char *const beta_schedules[] = { "model", "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid", "laplace",
-                                              "exp", NULL };
+static const char *const beta_schedules[] = { "model", "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid",
+                                              "laplace", "exp", NULL };
 static const char *const sigma_choices[] = { "model", "plain", "karras", NULL };
 
 /* The kind that the choice, or the model's settings, name. */
@@ -82,18 +83,20 @@ static const weft_scheduler_kind *kind_of(weft_ctx *c, const struct scheduler *n
         const weft_scheduler_kind *k = weft_scheduler_kinds[i];
         if (n->scheduler ? !strcmp(k->name, name) : !strcmp(k->class_name, class_name)) return k;
     }
-    if (n->model) weft_fail(c, WEFT_E_ARGUMENT, "scheduler: the model names %.60s, which is not here; choose one", class_name);
+    if (n->model)
+        weft_fail(c, WEFT_E_ARGUMENT, "scheduler: the model names %.60s, which is not here; choose one", class_name);
     else weft_fail(c, WEFT_E_ARGUMENT, "scheduler: \"model\" wants a model; link one, or choose a scheduler");
     return NULL;
 }
 
-/* What the inputs change, as an object of diffusers' keys; the text `config` last. malloc'd; NULL with the error set. */
+/* What the inputs change, as an object of diffusers' keys. malloc'd; NULL with the error set. */
 static char *changes_of(weft_ctx *c, const struct scheduler *n) {
     cJSON *o = cJSON_CreateObject();
     bool ok = o != NULL;
     if (n->timestep_spacing) ok = ok && cJSON_AddStringToObject(o, "timestep_spacing", spacings[n->timestep_spacing]);
     if (n->prediction_type) ok = ok && cJSON_AddStringToObject(o, "prediction_type", predictions[n->prediction_type]);
-    else if (n->model) ok = ok && cJSON_AddStringToObject(o, "prediction_type", weft_prediction_name(n->model->prediction));
+    else if (n->model)
+        ok = ok && cJSON_AddStringToObject(o, "prediction_type", weft_prediction_name(n->model->prediction));
     if (n->model) ok = ok && cJSON_AddBoolToObject(o, "rescale_betas_zero_snr", n->model->zero_snr);
     if (n->beta_schedule) ok = ok && cJSON_AddStringToObject(o, "beta_schedule", beta_schedules[n->beta_schedule]);
     if (n->beta_start > 0) ok = ok && cJSON_AddNumberToObject(o, "beta_start", n->beta_start);
@@ -136,12 +139,13 @@ const weft_node weft_node_Scheduler = {
         WEFT_OPTIONAL_INT_IN(struct scheduler, num_train_timesteps, 0, 0, 100000, 1, "its length; 0: the model's"),
         WEFT_OPTIONAL_CHOICE_IN(struct scheduler, sigmas, sigma_choices, NULL, "karras: Karras' noise levels"),
         WEFT_OPTIONAL_FLOAT_IN(struct scheduler, eta, 0, 0, 1, 0.01, "ddim: how much noise each step adds"),
-        WEFT_OPTIONAL_TEXT_IN(struct scheduler, config, "", "more keys of a scheduler_config.json: {\"solver_order\": 3}"),
+        WEFT_OPTIONAL_TEXT_IN(struct scheduler, config, "",
+                              "more keys of a scheduler_config.json: {\"solver_order\": 3}"),
         { 0 } },
     .outputs = (const weft_port[]){ TABLES_OUT(struct scheduler) }, .run = scheduler_run,
 };
 
-/* ---- KScheduler ---------------------------------------------------------------------------------------------------- */
+/* ---- KScheduler ------------------------------------------------------------------------------------------------ */
 
 struct k_scheduler {
     weft_model *model;
@@ -169,7 +173,7 @@ static void k_scheduler_run(weft_ctx *c, void *self) {
 
 const weft_node weft_node_KScheduler = {
     .name = "KScheduler", .category = "stages/sampling", .size = sizeof(struct k_scheduler),
-    .summary = "A sampler of KSampler's over one of its schedules, for the nodes that step: the same numbers as KSampler.",
+    .summary = "A sampler of KSampler's over one of its schedules, for the nodes that step: KSampler's numbers.",
     .inputs = (const weft_port[]){
         WEFT_OBJECT_IN(struct k_scheduler, model, "MODEL", "whose noise levels"),
         WEFT_CHOICE_IN(struct k_scheduler, sampler_name, weft_method_names, NULL, "the method of each step"),
@@ -180,7 +184,7 @@ const weft_node weft_node_KScheduler = {
     .outputs = (const weft_port[]){ TABLES_OUT(struct k_scheduler) }, .run = k_scheduler_run,
 };
 
-/* ---- ScaleModelInput ------------------------------------------------------------------------------------------------- */
+/* ---- ScaleModelInput ------------------------------------------------------------------------------------------- */
 
 struct scale_input { weft_scheduler *scheduler; int64_t step; weft_tensor *sample, *scaled; double timestep, sigma; };
 
@@ -203,11 +207,12 @@ const weft_node weft_node_ScaleModelInput = {
     .outputs = (const weft_port[]){
         WEFT_OUT(struct scale_input, scaled, WEFT_PORT_TENSOR, "sample", "TENSOR", "what the model sees"),
         WEFT_OUT(struct scale_input, timestep, WEFT_PORT_FLOAT, "timestep", "FLOAT", "what it is told"),
-        WEFT_OUT(struct scale_input, sigma, WEFT_PORT_FLOAT, "sigma", "FLOAT", "noise for each unit of picture"), { 0 } },
+        WEFT_OUT(struct scale_input, sigma, WEFT_PORT_FLOAT, "sigma", "FLOAT", "noise for each unit of picture"),
+        { 0 } },
     .run = scale_input_run,
 };
 
-/* ---- SchedulerStep -------------------------------------------------------------------------------------------------- */
+/* ---- SchedulerStep --------------------------------------------------------------------------------------------- */
 
 struct scheduler_step {
     weft_scheduler *scheduler;
@@ -224,8 +229,9 @@ static void scheduler_step_run(weft_ctx *c, void *self) {
     const weft_scheduler *s = n->scheduler;
     weft_sampler_state state;
     if (!weft_want_step(c, s, n->step, false)) return;
-    if (n->state ? !weft_sampler_state_copy(c, &n->state->state, &state) : !weft_sampler_state_begin(c, s, n->seed, &state))
-        return;
+    bool ready = n->state ? weft_sampler_state_copy(c, &n->state->state, &state)
+                          : weft_sampler_state_begin(c, s, n->seed, &state);
+    if (!ready) return;
     n->next = weft_scheduler_step(c, s, (int)n->step, n->sample, n->prediction, s->config.prediction_type, &state,
                                   &n->denoised);
     n->out = weft_state_value_new(c, &state);
@@ -239,17 +245,19 @@ const weft_node weft_node_SchedulerStep = {
         WEFT_INT_IN(struct scheduler_step, step, 0, 0, 100000, 1, "which evaluation, from 0"),
         WEFT_TENSOR_IN(struct scheduler_step, prediction, "what the model gave"),
         WEFT_TENSOR_IN(struct scheduler_step, sample, "the sample, not scaled for the model"),
-        WEFT_OPTIONAL_OBJECT_IN(struct scheduler_step, state, "SAMPLER_STATE", "from the step before; none at the first"),
+        WEFT_OPTIONAL_OBJECT_IN(struct scheduler_step, state, "SAMPLER_STATE",
+                                "from the step before; none at the first"),
         WEFT_OPTIONAL_SEED_IN(struct scheduler_step, seed, "what fresh noise is drawn from where no state comes in"),
         { 0 } },
     .outputs = (const weft_port[]){
         WEFT_OUT(struct scheduler_step, next, WEFT_PORT_TENSOR, "sample", "TENSOR", "the sample at the next level"),
-        WEFT_OUT(struct scheduler_step, denoised, WEFT_PORT_TENSOR, "denoised", "TENSOR", "what it took for the picture"),
+        WEFT_OUT(struct scheduler_step, denoised, WEFT_PORT_TENSOR, "denoised", "TENSOR",
+                 "what it took for the picture"),
         WEFT_OUT(struct scheduler_step, out, WEFT_PORT_OBJECT, "state", "SAMPLER_STATE", "for the next step"), { 0 } },
     .run = scheduler_step_run,
 };
 
-/* ---- SchedulerHandOver ------------------------------------------------------------------------------------------------ */
+/* ---- SchedulerHandOver ----------------------------------------------------------------------------------------- */
 
 struct hand_over {
     weft_scheduler *scheduler, *to;
@@ -274,7 +282,7 @@ static void hand_over_run(weft_ctx *c, void *self) {
 
 const weft_node weft_node_SchedulerHandOver = {
     .name = "SchedulerHandOver", .category = "stages/sampling", .size = sizeof(struct hand_over),
-    .summary = "A sample of one scheduler in another's units, and the step there whose noise is nearest: to change in mid-run.",
+    .summary = "A sample of one scheduler in another's units, and the step there whose noise is nearest.",
     .inputs = (const weft_port[]){
         WEFT_OBJECT_IN(struct hand_over, scheduler, "SCHEDULER", "the one that ends"),
         WEFT_INT_IN(struct hand_over, step, 0, 0, 100000, 1, "the evaluation it would come to next"),

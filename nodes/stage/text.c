@@ -1,8 +1,7 @@
-/* Tokenize, TextEncode: a prompt to numbers of the vocabulary, those to the UNet's context, as diffusers does it: 77 tokens,
- * no weights, what is too long is cut. ConditioningToTensor and TensorToConditioning lead to ComfyUI's nodes and back.
+/* Tokenize, TextEncode: a prompt to numbers of the vocabulary, those to the UNet's context, as diffusers does it: 77
+ * tokens, no weights, what is too long is cut. ConditioningToTensor and TensorToConditioning lead to ComfyUI's nodes
+ * and back.
  */
-#include <string.h>
-
 #include "nodes/values.h"
 
 /* ---- Tokenize --------------------------------------------------------------------------------------------------- */
@@ -17,7 +16,7 @@ static void tokenize_run(weft_ctx *c, void *self) {
 
 const weft_node weft_node_Tokenize = {
     .name = "Tokenize", .category = "stages/text", .size = sizeof(struct tokenize),
-    .summary = "A text as 77 numbers of the vocabulary: start, tokens, end, padding. Brackets and weights mean nothing here.",
+    .summary = "A text as 77 numbers of the vocabulary: start, tokens, end, padding. Weights mean nothing here.",
     .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct tokenize, clip, "CLIP", "whose tokenizer"),
                                    WEFT_TEXT_IN(struct tokenize, text, "", "the text"), { 0 } },
     .outputs = (const weft_port[]){
@@ -41,7 +40,8 @@ static void text_encode_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_TextEncode = {
-    .name = "TextEncode", .category = "stages/text", .summary = "Numbers of the vocabulary as the context that a UNet takes.",
+    .name = "TextEncode", .category = "stages/text",
+    .summary = "Numbers of the vocabulary as the context that a UNet takes.",
     .size = sizeof(struct text_encode),
     .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct text_encode, clip, "CLIP", "the text encoder"),
                                    WEFT_TENSOR_IN(struct text_encode, ids, "(N, tokens) numbers"), { 0 } },
@@ -51,14 +51,15 @@ const weft_node weft_node_TextEncode = {
     .run = text_encode_run,
 };
 
-/* ---- to CONDITIONING and back ------------------------------------------------------------------------------------- */
+/* ---- to CONDITIONING and back ---------------------------------------------------------------------------------- */
 
 struct to_conditioning { weft_tensor *context, *pooled; weft_conditioning *conditioning; };
 
 static void to_conditioning_run(weft_ctx *c, void *self) {
     struct to_conditioning *n = self;
     char shape[96];
-    weft_cond cond = { .context = n->context, .pooled = n->pooled, .strength = 1, .mask_strength = 1, .end_percent = 1 };
+    weft_cond cond = { .context = n->context, .pooled = n->pooled, .strength = 1, .mask_strength = 1,
+                       .end_percent = 1 };
     if (weft_rank(n->context) == 3) n->conditioning = weft_conditioning_new(c, 1, &cond);
     else weft_fail(c, WEFT_E_SHAPE, "context: expected (N, tokens, width), found %s",
                    weft_describe(n->context, shape, sizeof shape));
@@ -68,7 +69,8 @@ const weft_node weft_node_TensorToConditioning = {
     .name = "TensorToConditioning", .category = "stages/text", .size = sizeof(struct to_conditioning),
     .summary = "A context as a conditioning, for KSampler.",
     .inputs = (const weft_port[]){ WEFT_TENSOR_IN(struct to_conditioning, context, "(N, tokens, width)"),
-                                   WEFT_OPTIONAL_TENSOR_IN(struct to_conditioning, pooled, "TENSOR", "the text as one vector"),
+                                   WEFT_OPTIONAL_TENSOR_IN(struct to_conditioning, pooled, "TENSOR",
+                                                           "the text as one vector"),
                                    { 0 } },
     .outputs = (const weft_port[]){ WEFT_OUT(struct to_conditioning, conditioning, WEFT_PORT_OBJECT, "CONDITIONING",
                                              "CONDITIONING", "the conditioning"), { 0 } },
@@ -81,7 +83,8 @@ static void from_conditioning_run(weft_ctx *c, void *self) {
     struct from_conditioning *n = self;
     const weft_cond *k = n->conditioning->items;
     if (n->conditioning->count != 1) {
-        weft_fail(c, WEFT_E_ARGUMENT, "conditioning: %d texts side by side are no single context", n->conditioning->count);
+        weft_fail(c, WEFT_E_ARGUMENT, "conditioning: %d texts side by side are no single context",
+                  n->conditioning->count);
         return;
     }
     n->context = weft_reshape(c, k->context, weft_rank(k->context), weft_shape(k->context));
@@ -91,7 +94,7 @@ static void from_conditioning_run(weft_ctx *c, void *self) {
 
 const weft_node weft_node_ConditioningToTensor = {
     .name = "ConditioningToTensor", .category = "stages/text", .size = sizeof(struct from_conditioning),
-    .summary = "The context of a conditioning (an encoded prompt), for UNetStep. Areas, masks and strengths stay behind.",
+    .summary = "The context of a conditioning (an encoded prompt), for UNetStep. Areas and masks stay behind.",
     .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct from_conditioning, conditioning, "CONDITIONING",
                                                   "of one text"), { 0 } },
     .outputs = (const weft_port[]){

@@ -4,7 +4,7 @@
 #include "nodes/sampling/guide.h"
 #include "nodes/stage/stage.h"
 
-/* ---- UNetStep --------------------------------------------------------------------------------------------------------- */
+/* ---- UNetStep -------------------------------------------------------------------------------------------------- */
 
 struct unet_step {
     weft_model *model;
@@ -18,7 +18,8 @@ static weft_tensor *text(weft_ctx *c, const struct unet_step *n, weft_tensor *t,
     char shape[96];
     if (weft_rank(t) == 3)
         return weft_to_batch(c, weft_contiguous(c, weft_cast(c, t, weft_type(n->sample))), weft_dim(n->sample, 0));
-    weft_fail(c, WEFT_E_SHAPE, "%s: expected (N, tokens, width), found %s", input, weft_describe(t, shape, sizeof shape));
+    weft_fail(c, WEFT_E_SHAPE, "%s: expected (N, tokens, width), found %s", input,
+              weft_describe(t, shape, sizeof shape));
     return NULL;
 }
 
@@ -31,7 +32,8 @@ static weft_tensor *timesteps_of(weft_ctx *c, const struct unet_step *n, int tim
     return times > 1 && weft_dim(t, 0) > 1 ? weft_concat2(c, 0, t, t) : t;
 }
 
-static weft_tensor *predict(weft_ctx *c, const struct unet_step *n, weft_tensor *sample, weft_tensor *context, int times) {
+static weft_tensor *predict(weft_ctx *c, const struct unet_step *n, weft_tensor *sample, weft_tensor *context,
+                            int times) {
     if (times > 1) sample = weft_concat2(c, 0, sample, sample);
     weft_unet_inputs in = { .sample = sample, .timesteps = timesteps_of(c, n, times), .context = context };
     if (!weft_ok(c)) return NULL;
@@ -63,7 +65,7 @@ static void unet_step_run(weft_ctx *c, void *self) {
 
 const weft_node weft_node_UNetStep = {
     .name = "UNetStep", .category = "stages/sampling", .size = sizeof(struct unet_step),
-    .summary = "One evaluation of the UNet: what it predicts for noisy samples, with one text or with two as one batch.",
+    .summary = "One evaluation of the UNet: what it predicts for noisy samples, with one text, or two as one batch.",
     .inputs = (const weft_port[]){
         WEFT_OBJECT_IN(struct unet_step, model, "MODEL", "the model"),
         WEFT_TENSOR_IN(struct unet_step, sample, "(N, height, width, channels), scaled for the model"),
@@ -71,7 +73,8 @@ const weft_node weft_node_UNetStep = {
         WEFT_OPTIONAL_TENSOR_IN(struct unet_step, timesteps, "TENSOR", "instead: one for each image"),
         WEFT_TENSOR_IN(struct unet_step, context, "(1 or N, tokens, width): the text"),
         WEFT_OPTIONAL_TENSOR_IN(struct unet_step, uncond_context, "TENSOR", "a second text, for guidance"),
-        WEFT_OPTIONAL_TENSOR_IN(struct unet_step, concat, "TENSOR", "(1 or N, height, width, k): inpainting models' other channels"),
+        WEFT_OPTIONAL_TENSOR_IN(struct unet_step, concat, "TENSOR",
+                                "(1 or N, height, width, k): inpainting models' other channels"),
         { 0 } },
     .outputs = (const weft_port[]){
         WEFT_TENSOR_OUT(struct unet_step, prediction, "what the model predicts for context"),
@@ -79,7 +82,7 @@ const weft_node weft_node_UNetStep = {
     .run = unet_step_run,
 };
 
-/* ---- CFGMix ------------------------------------------------------------------------------------------------------------ */
+/* ---- CFGMix ---------------------------------------------------------------------------------------------------- */
 
 struct cfg_mix { weft_tensor *cond, *uncond; double scale, rescale; weft_tensor *prediction; };
 
@@ -111,7 +114,8 @@ const weft_node weft_node_CFGMix = {
         WEFT_TENSOR_IN(struct cfg_mix, cond, "the prediction with the text"),
         WEFT_TENSOR_IN(struct cfg_mix, uncond, "the prediction without it"),
         WEFT_FLOAT_IN(struct cfg_mix, scale, 7.5, -100, 100, 0.1, "how far the text pulls; 1: cond itself"),
-        WEFT_OPTIONAL_FLOAT_IN(struct cfg_mix, rescale, 0, 0, 1, 0.01, "how far each image's spread goes back to cond's"),
+        WEFT_OPTIONAL_FLOAT_IN(struct cfg_mix, rescale, 0, 0, 1, 0.01,
+                               "how far each image's spread goes back to cond's"),
         { 0 } },
     .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct cfg_mix, prediction, "the guided prediction"), { 0 } },
     .run = cfg_mix_run,

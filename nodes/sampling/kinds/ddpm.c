@@ -1,6 +1,6 @@
 /* DDPM: Ho et al., arXiv:2006.11239, as diffusers' DDPMScheduler.
  *
- *   a = ᾱ/ᾱ', β = 1 − a:   x' = √ᾱ'·β/(1 − ᾱ)·x₀ + √a·(1 − ᾱ')/(1 − ᾱ)·x + √variance·noise      (no noise at timestep 0)
+ *   a = ᾱ/ᾱ', β = 1 − a:   x' = √ᾱ'·β/(1 − ᾱ)·x₀ + √a·(1 − ᾱ')/(1 − ᾱ)·x + √variance·noise   (no noise at timestep 0)
  *   variance: fixed_small β·(1 − ᾱ')/(1 − ᾱ), fixed_large β.  ᾱ' is of the next timestep in the list, 1 past its end
  */
 #include "nodes/sampling/kinds/kinds.h"
@@ -11,7 +11,8 @@
 static bool prepare(weft_ctx *c, weft_scheduler *s) {
     const char *v = s->config.variance_type;
     if (*v && strcmp(v, "fixed_small") && strcmp(v, "fixed_small_log") && strcmp(v, "fixed_large")) {
-        weft_fail(c, WEFT_E_ARGUMENT, "scheduler ddpm: variance_type %s is not supported; fixed_small and fixed_large are", v);
+        weft_fail(c, WEFT_E_ARGUMENT,
+                  "scheduler ddpm: variance_type %s is not supported; fixed_small and fixed_large are", v);
         return false;
     }
     return weft_levels_at_timesteps(c, s, weft_level_of_alpha(1));

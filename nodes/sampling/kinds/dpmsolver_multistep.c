@@ -1,14 +1,15 @@
 /* DPM-Solver++ and its kin, up to third order: Lu et al., arXiv:2206.00927 and arXiv:2211.01095, as diffusers'
- * DPMSolverMultistepScheduler. On x₀ (…++) or ε, with λ = ln α − ln σ, h = λ' − λ, and for the sde forms twice the drift and
- * fresh noise; m₀ the newest evaluation:
+ * DPMSolverMultistepScheduler. On x₀ (…++) or ε, with λ = ln α − ln σ, h = λ' − λ, and for the sde forms twice the
+ * drift and fresh noise; m₀ the newest evaluation:
  *
  *   D₀ = m₀,  D₁ = (m₀ − m₁)/r₀ and for third order D₁ + r₀/(r₀ + r₁)·(D₁ − D₁'),  D₂ = (D₁ − D₁')/(r₀ + r₁),
  *   D₁' = (m₁ − m₂)/r₁,  r₀ = (λ − λ₁)/h,  r₁ = (λ₁ − λ₂)/h
  *
- *   ++       E = e^{−h} − 1:   x' = (σ'/σ)·x − α'·E·D₀ + α'·g₁·D₁ − α'·g₂·D₂,   g₁ = −E/2 (midpoint) or E/h + 1 (heun, third
- *            order), g₂ = (E + h)/h² − ½ (sde: + ½, as diffusers has it)
+ *   ++       E = e^{−h} − 1:   x' = (σ'/σ)·x − α'·E·D₀ + α'·g₁·D₁ − α'·g₂·D₂
+ *            g₁ = −E/2 (midpoint) or E/h + 1 (heun, third order), g₂ = (E + h)/h² − ½ (sde: + ½, as diffusers has it)
  *   sde-++   E = e^{−2h} − 1:  x' = (σ'/σ)·e^{−h}·x − …, h doubled in g₁ and g₂, + σ'·√(−E)·noise
- *   ε        E = e^h − 1:      x' = (α'/α)·x − σ'·E·D₀ − σ'·g₁·D₁ − σ'·g₂·D₂,   g₁ = E/2 or E/h − 1, g₂ = (E − h)/h² − ½
+ *   ε        E = e^h − 1:      x' = (α'/α)·x − σ'·E·D₀ − σ'·g₁·D₁ − σ'·g₂·D₂
+ *            g₁ = E/2 or E/h − 1, g₂ = (E − h)/h² − ½
  *   sde-ε    x' = (α'/α)·x − 2σ'·E·D₀ − 2σ'·g₁·D₁ + σ'·√(e^{2h} − 1)·noise
  */
 #include "nodes/sampling/kinds/kinds.h"

@@ -1,7 +1,7 @@
 /* Euler's method in units where α = 1, as diffusers' EulerDiscreteScheduler: x' = x + (σ' − σ)·(x − x₀)/σ.
  *
- * Timesteps stay fractions where the spacing gives them, σ is interpolated between the table's. Karras' levels run between the
- * spaced ones' ends. Pure noise is σ_max·ε, and √(σ_max² + 1)·ε where the spacing is leading.
+ * Timesteps stay fractions where the spacing gives them, σ is interpolated between the table's. Karras' levels run
+ * between the spaced ones' ends. Pure noise is σ_max·ε, and √(σ_max² + 1)·ε where the spacing is leading.
  */
 #include "nodes/sampling/kinds/kinds.h"
 
@@ -64,4 +64,5 @@ static weft_tensor *step(weft_ctx *c, const weft_scheduler *s, int i, weft_tenso
 }
 
 const weft_scheduler_kind weft_kind_euler_discrete = {
-    .name = "euler_discrete", .class_name = "EulerDiscreteScheduler", .exploding = true, .prepare = prepare, .step = step };
+    .name = "euler_discrete", .class_name = "EulerDiscreteScheduler", .exploding = true, .prepare = prepare,
+    .step = step };

@@ -4,8 +4,9 @@
 
 #include "nodes/sampling/scheduler.h"
 
-/* count falling timesteps by the configuration's spacing; points: how many are spaced over 0 … last − 1 (count, or one more, of
- * which the smallest is left out). round: to whole numbers, halves to even. malloc'd; NULL with the error set. */
+/* count falling timesteps by the configuration's spacing; points: how many are spaced over 0 … last − 1 (count, or one
+ * more, of which the smallest is left out). round: to whole numbers, halves to even. malloc'd; NULL with the error
+ * set. */
 double *weft_spaced_timesteps(weft_ctx *c, const weft_scheduler *s, int last, int count, int points, bool round);
 
 /* α = √ᾱ, σ = √(1 − ᾱ), where ᾱ is the table's at a whole timestep. */

@@ -1,4 +1,5 @@
-/* UniPC as diffusers' UniPCMultistepScheduler: up to third order, on x₀ (predict_x0) or ε; weights: nodes/sampling/unipc.h.
+/* UniPC as diffusers' UniPCMultistepScheduler: up to third order, on x₀ (predict_x0) or ε. Weights:
+ * nodes/sampling/unipc.h.
  *
  * An evaluation first corrects the sample it was made at, with the order the last step had, then predicts the next one.
  */
