@@ -165,3 +165,10 @@ void weft_file_discard(weft_file_out *out) {
     weft_host_free(out->temporary);
     *out = (weft_file_out){ .fd = -1 };
 }
+
+bool weft_file_save(weft_ctx *c, const char *path, const void *data, size_t bytes) {
+    weft_file_out out = { .fd = -1 };
+    bool ok = weft_file_create(c, &out, path) && weft_file_write(c, &out, data, bytes) && weft_file_commit(c, &out);
+    weft_file_discard(&out);
+    return ok;
+}
