@@ -458,8 +458,8 @@ typedef struct weft_embedding_grad_args {
 
 /* ---- training ------------------------------------------------------------------------------------------- */
 
-/* Optimisers change their arrays in place. type: f32 or f64, of every array but sums; state starts as zeros. Hyperparameters
- * that depend on the step are the caller's to work out, in double. No update stops half-way for the cancel flag. */
+/* Optimisers change their arrays in place. type: f32 or f64, of every array but sums; state starts as zeros. Hyper-
+ * parameters that depend on the step are the caller's to work out, in double. The cancel flag stops no update half-way. */
 
 /* *y = Σ x² over n elements, in double whatever the type: added up piece by piece in a fixed order. */
 typedef struct weft_sum_squares_args {
@@ -469,8 +469,8 @@ typedef struct weft_sum_squares_args {
     double *y;                          /* in the back end's memory */
 } weft_sum_squares_args;
 
-/* y = a + t·(b − a), n elements; y may be a or b. What a and b have in common stays to the bit: a moving average of equal values
- * does not drift, as it would by t·b + (1 − t)·a with both factors rounded. */
+/* y = a + t·(b − a), n elements; y may be a or b. A moving average of equal values so stays to the bit; with t·b +
+ * (1 − t)·a, both factors rounded, it would drift. */
 typedef struct weft_lerp_args {
     weft_dtype type;
     int64_t n;
@@ -491,8 +491,8 @@ typedef struct weft_adam_args {
     void *param, *m, *v;
 } weft_adam_args;
 
-/* g += weight_decay·p; m = momentum·m + (1 − dampening)·g, or g where `first`; p −= lr·(m, or g + momentum·m for nesterov).
- * m NULL: no momentum. */
+/* g += weight_decay·p; m = momentum·m + (1 − dampening)·g, or g where `first`; p −= lr·m, or, nesterov,
+ * lr·(g + momentum·m). m NULL: no momentum, p −= lr·g. */
 typedef struct weft_sgd_args {
     weft_dtype type;
     int64_t n;
@@ -502,7 +502,8 @@ typedef struct weft_sgd_args {
     void *param, *m;
 } weft_sgd_args;
 
-/* Lion (Chen and others 2023): p −= lr·weight_decay·p + lr·sign(beta1·m + (1 − beta1)·g); m = beta2·m + (1 − beta2)·g. */
+/* Lion (Chen and others 2023): p −= lr·weight_decay·p + lr·sign(beta1·m + (1 − beta1)·g);
+ * m = beta2·m + (1 − beta2)·g. */
 typedef struct weft_lion_args {
     weft_dtype type;
     int64_t n;
@@ -512,11 +513,13 @@ typedef struct weft_lion_args {
 } weft_lion_args;
 
 /* Adafactor (Shazeer, Stern 2018), in three calls on the same arguments.
- * moments: the squares g² + eps of a gradient (batch, rows, cols), averaged over cols into row (batch, rows) and over rows into
- *     col (batch, cols), each moving: row = decay·row + (1 − decay)·mean. row NULL: not factored, col is like the gradient.
+ * moments: the squares g² + eps of a gradient (batch, rows, cols), averaged over cols into row (batch, rows) and over
+ *     rows into col (batch, cols), each moving: row = decay·row + (1 − decay)·mean. row NULL: not factored, col is like
+ *     the gradient.
  * size: *squares = Σ u², u = g·√(mean of the batch's row / row)/√col, or g/√col.
- * apply: u is divided by max(1, rms(u)/clip) and multiplied by lr·max(least, rms(p)) (lr alone where param_squares, Σ p², is NULL);
- *     m = beta1·m + (1 − beta1)·u takes its place, m NULL: not; p −= weight_decay·(that learning rate)·p, then p −= u. */
+ * apply: u is divided by max(1, rms(u)/clip) and multiplied by the learning rate, lr·max(least, rms(p)), or lr where
+ *     param_squares, which is Σ p², is NULL; with m it goes through m = beta1·m + (1 − beta1)·u;
+ *     p −= weight_decay·(that learning rate)·p, then p −= u. */
 typedef struct weft_adafactor_args {
     weft_dtype type;
     int64_t batch, rows, cols;

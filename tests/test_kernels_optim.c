@@ -1,5 +1,5 @@
-/* The optimisers' kernels: the fast ones against the naive ones over several steps, the same bytes for any number of threads,
- * nothing written beside the arrays, scratch refused. */
+/* The optimisers' kernels: the fast ones against the naive ones over several steps, the same bytes for any number of
+ * threads, nothing written beside the arrays, scratch refused. */
 #include "tests/kernel_cases.h"
 
 /* The arrays of one parameter: `kept` are changed in place, in the order param, first and second state. */
@@ -34,13 +34,14 @@ static struct arrays arrays_copy(const struct arrays *from) {
 typedef int update_fn(const weft_kernels *k, const weft_env *env, struct arrays *a, int variant, int step);
 
 static int update_adam(const weft_kernels *k, const weft_env *env, struct arrays *a, int variant, int step) {
-    return k->adam(env, &(weft_adam_args){ .type = a->type, .n = a->n, .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
-        .weight_decay = variant & 2 ? 0 : 0.1, .correct1 = 1 - pow(0.9, step), .correct2 = 1 - pow(0.95, step),
+    return k->adam(env, &(weft_adam_args){
+        .type = a->type, .n = a->n, .lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = variant & 2 ? 0 : 0.1, .correct1 = 1 - pow(0.9, step), .correct2 = 1 - pow(0.95, step),
         .decoupled = variant & 1, .grad = a->grad, .param = a->kept[0], .m = a->kept[1], .v = a->kept[2] });
 }
 
 static int update_sgd(const weft_kernels *k, const weft_env *env, struct arrays *a, int variant, int step) {
-    return k->sgd(env, &(weft_sgd_args){ .type = a->type, .n = a->n, .lr = 0.03, .momentum = 0.8, .dampening = variant == 2 ? 0.3 : 0,
+    return k->sgd(env, &(weft_sgd_args){
+        .type = a->type, .n = a->n, .lr = 0.03, .momentum = 0.8, .dampening = variant == 2 ? 0.3 : 0,
         .weight_decay = 0.02, .nesterov = variant == 1, .first = step == 1, .grad = a->grad, .param = a->kept[0],
         .m = variant == 3 ? NULL : a->kept[1] });
 }
@@ -53,8 +54,8 @@ static int update_lion(const weft_kernels *k, const weft_env *env, struct arrays
 
 static int update_lerp(const weft_kernels *k, const weft_env *env, struct arrays *a, int variant, int step) {
     (void)step;
-    return k->lerp(env, &(weft_lerp_args){ .type = a->type, .n = a->n, .t = variant ? 0.25 : 1e-4, .a = a->kept[0], .b = a->grad,
-                                           .y = a->kept[0] });
+    return k->lerp(env, &(weft_lerp_args){ .type = a->type, .n = a->n, .t = variant ? 0.25 : 1e-4, .a = a->kept[0],
+                                           .b = a->grad, .y = a->kept[0] });
 }
 
 static int64_t matrix[3];       /* batch, rows, cols of the Adafactor cases */
@@ -63,8 +64,8 @@ static int update_adafactor(const weft_kernels *k, const weft_env *env, struct a
     weft_sum_squares_args squares = { .type = a->type, .n = a->n, .x = a->kept[0], .y = &a->sum[0] };
     weft_adafactor_args f = { .type = a->type, .batch = matrix[0], .rows = matrix[1], .cols = matrix[2], .eps = 1e-30,
         .decay = 1 - pow(step, -0.8), .lr = 0.01, .least = 1e-3, .clip = variant & 2 ? 0.5 : 1, .beta1 = 0.9,
-        .weight_decay = variant & 4 ? 0.05 : 0, .grad = a->grad, .row = variant & 1 ? a->kept[3] : NULL, .col = a->kept[2],
-        .param = a->kept[0], .m = variant & 4 ? a->kept[1] : NULL, .squares = &a->sum[1],
+        .weight_decay = variant & 4 ? 0.05 : 0, .grad = a->grad, .row = variant & 1 ? a->kept[3] : NULL,
+        .col = a->kept[2], .param = a->kept[0], .m = variant & 4 ? a->kept[1] : NULL, .squares = &a->sum[1],
         .param_squares = variant & 2 ? &a->sum[0] : NULL };
     int status = k->sum_squares(env, &squares);
     if (!status) status = k->adafactor_moments(env, &f);
@@ -73,17 +74,19 @@ static int update_adafactor(const weft_kernels *k, const weft_env *env, struct a
     return status;
 }
 
-/* Three steps on the naive kernels and on the fast ones with 1, 2 and 3 threads. f32: each operation rounds, a handful of them
- * one after the other, and three steps; 2e-6 of the array's rms. f64 goes to the same code on both. */
+/* Three steps on the naive kernels and on the fast ones with 1, 2 and 3 threads. f32: each operation rounds, a handful
+ * of them one after the other, and three steps; 2e-6 of the array's rms. f64 goes to the same code on both. */
 static void check_update(update_fn *update, int variant, const struct arrays *start, const char *what) {
     struct arrays want = arrays_copy(start), first = { 0 };
     struct scratch s;
     weft_env env = kernel_env(&s, 1, WEFT_PRECISION_FAST);
-    for (int step = 1; step <= 3; step++) CHECK_EQ(update(weft_kernels_reference(), &env, &want, variant, step), WEFT_K_OK);
+    for (int step = 1; step <= 3; step++)
+        CHECK_EQ(update(weft_kernels_reference(), &env, &want, variant, step), WEFT_K_OK);
     for (int threads = 1; threads <= 3; threads++) {
         struct arrays got = arrays_copy(start);
         env = kernel_env(&s, threads, WEFT_PRECISION_FAST);
-        for (int step = 1; step <= 3; step++) CHECK_EQ(update(weft_kernels_cpu(), &env, &got, variant, step), WEFT_K_OK);
+        for (int step = 1; step <= 3; step++)
+            CHECK_EQ(update(weft_kernels_cpu(), &env, &got, variant, step), WEFT_K_OK);
         CHECK_EQ(s.live, 0);
         CHECK(!s.foreign);
         for (int k = 0; k < KEPT; k++) {
@@ -119,8 +122,9 @@ TEST(lion) { check_flat(update_lion, 2, "lion"); }
 TEST(lerp) { check_flat(update_lerp, 2, "lerp"); }
 
 TEST(adafactor) {
-    static const int64_t shapes[][3] = { { 1, 1, 1 }, { 1, 1, 17 }, { 1, 9, 1 }, { 1, 33, 40 }, { 12, 3, 3 }, { 700, 3, 3 }, { 70, 1, 1 },
-                                         { 3, 130, 129 }, { 1, 5, 9001 }, { 1, 9001, 5 }, { 2, 0, 4 }, { 1, 300, 301 } };
+    static const int64_t shapes[][3] = { { 1, 1, 1 }, { 1, 1, 17 }, { 1, 9, 1 }, { 1, 33, 40 }, { 12, 3, 3 },
+                                         { 700, 3, 3 }, { 70, 1, 1 }, { 3, 130, 129 }, { 1, 5, 9001 }, { 1, 9001, 5 },
+                                         { 2, 0, 4 }, { 1, 300, 301 } };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (int variant = 0; variant < 8; variant++)
             for (int t = 0; t < 2; t++) {
@@ -156,7 +160,8 @@ TEST(lerp_does_not_drift) {
     weft_env env = kernel_env(&s, 1, WEFT_PRECISION_FAST);
     memcpy(b, a, 4000);
     for (int i = 0; i < 50; i++)
-        weft_kernels_cpu()->lerp(&env, &(weft_lerp_args){ .type = WEFT_F32, .n = 1000, .t = 1e-4, .a = a, .b = b, .y = a });
+        weft_kernels_cpu()->lerp(&env, &(weft_lerp_args){ .type = WEFT_F32, .n = 1000, .t = 1e-4, .a = a, .b = b,
+                                                          .y = a });
     CHECK(!memcmp(a, b, 4000));
     buffers_free();
 }

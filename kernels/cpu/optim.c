@@ -1,6 +1,6 @@
-/* The optimisers' updates in one pass over their arrays: bound by memory, so each array is read and written once. Sums run in
- * double over pieces of a fixed size, whose results are added up in order. Adafactor, which needs sums of its own direction
- * before it may use it, works it out twice rather than keep it. */
+/* The optimisers' updates in one pass over their arrays: bound by memory, so each array is read and written once. Sums
+ * run in double over pieces of a fixed size, whose results are added up in order. Adafactor, which needs sums of its
+ * own direction before it may use it, works it out twice rather than keep it. */
 #include "kernels/cpu/simd_double.h"
 #include "kernels/cpu/simd_math.h"
 #include "kernels/cpu/threads.h"
@@ -69,8 +69,9 @@ int ISA_NAME(adam)(const weft_env *env, const weft_adam_args *a) {
     if (a->type != WEFT_F32) return WEFT_K_NO_TYPE;
     const vf shrink = vf_set((float)(a->decoupled ? 1 - a->lr * a->weight_decay : 1));
     const vf decay = vf_set((float)(a->decoupled ? 0 : a->weight_decay));
-    const vf left1 = vf_set((float)(1 - a->beta1)), beta2 = vf_set((float)a->beta2), left2 = vf_set((float)(1 - a->beta2));
-    const vf step = vf_set((float)(a->lr / a->correct1)), root2 = vf_set((float)sqrt(a->correct2)), eps = vf_set((float)a->eps);
+    const vf left1 = vf_set((float)(1 - a->beta1)), left2 = vf_set((float)(1 - a->beta2));
+    const vf beta2 = vf_set((float)a->beta2), eps = vf_set((float)a->eps);
+    const vf step = vf_set((float)(a->lr / a->correct1)), root2 = vf_set((float)sqrt(a->correct2));
 #pragma omp parallel for num_threads(threads_for(env, 8.0 * (double)a->n))
     for (int64_t from = 0; from < a->n; from += PIECE)
         FOR_VECTORS(from, MIN(PIECE, a->n - from)) {
@@ -114,7 +115,7 @@ int ISA_NAME(lion)(const weft_env *env, const weft_lion_args *a) {
     for (int64_t from = 0; from < a->n; from += PIECE)
         FOR_VECTORS(from, MIN(PIECE, a->n - from)) {
             const vf g = LOAD(a->grad), m = LOAD(a->m), u = beta1 * m + left1 * g;
-            const vf sign = vf_select((u > 0) | (u < 0), vf_copysign(vf_set(1), u), u);    /* of 0 it is 0, of NaN NaN */
+            const vf sign = vf_select((u > 0) | (u < 0), vf_copysign(vf_set(1), u), u);     /* 0 of 0, NaN of NaN */
             STORE(a->param, LOAD(a->param) * shrink - lr * sign);
             STORE(a->m, beta2 * m + left2 * g);
         }
@@ -180,7 +181,8 @@ int ISA_NAME(adafactor_moments)(const weft_env *env, const weft_adafactor_moment
 #pragma omp parallel for num_threads(threads)
     for (int64_t k = 0; k < a->batch * blocks; k++) {
         const int64_t b = k / blocks, c = k % blocks * BLOCK;
-        moments_columns(a, grad + b * a->rows * a->cols + c, MIN(BLOCK, a->cols - c), (float *)a->col + b * a->cols + c);
+        moments_columns(a, grad + b * a->rows * a->cols + c, MIN(BLOCK, a->cols - c),
+                        (float *)a->col + b * a->cols + c);
     }
     return WEFT_K_OK;
 }
@@ -275,7 +277,8 @@ int ISA_NAME(adafactor_apply)(const weft_env *env, const weft_adafactor_apply_ar
     double lr = a->lr;
     if (a->param_squares) lr *= fmax(a->least, sqrt(*a->param_squares / (double)n));
     const double over = sqrt(*a->squares / (double)n) / a->clip;
-    const vf scale = vf_set((float)(over > 1 || isnan(over) ? lr / over : lr)), decay = vf_set((float)(a->weight_decay * lr));
+    const vf scale = vf_set((float)(over > 1 || isnan(over) ? lr / over : lr));
+    const vf decay = vf_set((float)(a->weight_decay * lr));
     const vf beta1 = vf_set((float)a->beta1), left1 = vf_set((float)(1 - a->beta1));
 #pragma omp parallel for num_threads(threads_for(env, 6.0 * (double)n))
     for (int64_t k = 0; k < cut.pieces; k++)
