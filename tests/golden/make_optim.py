@@ -26,13 +26,13 @@ STEPS = 6
 SHAPES = [(7, 5), (33,), (4, 3, 3, 3), (1,), (2, 5, 7)]
 
 
-def exact(*shape):
+def exact(*shape, scale=1.0):
     """Values that float32 holds."""
-    return torch.randn(*shape).float().double()
+    return (torch.randn(*shape) * scale).float().double()
 
 
 params = [exact(*s) for s in SHAPES]
-grads = [[exact(*s) * 0.3 for s in SHAPES] for _ in range(STEPS)]
+grads = [[exact(*s, scale=0.3) for s in SHAPES] for _ in range(STEPS)]
 grads[2][1] = None
 for i, p in enumerate(params):
     out[f"param.{i}"] = p
