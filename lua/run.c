@@ -61,6 +61,13 @@ static bool on_progress_json(void *user, const char *what, int64_t done, int64_t
     return true;
 }
 
+static void on_warning_json(void *user, const char *text) {
+    const struct running *r = user;
+    open_json("warning", r->node, r->class_name);
+    text_json("message", text);
+    close_json();
+}
+
 static void errors_json(session *s, const weft_faults *faults, const struct running *r) {
     for (int i = 0; i < faults->count; i++) {
         const weft_fault *f = &faults->items[i];
@@ -102,6 +109,7 @@ static int run_graph(session *s, const char *file, const struct cli_many *sets) 
     weft_runner *runner = NULL;
     struct running running = { NULL, NULL };
     if (s->json) weft_set_progress(s->c, on_progress_json, &running);
+    if (s->json) weft_set_warn(s->c, on_warning_json, &running);
     if (weft_ok(s->c) && !faults.count) {
         runner = weft_runner_new(s->c, s->registry, &(weft_runner_options){ .folders = s->folders, .event = s->json ? on_event_json : on_event, .user = &running });
         if (runner && weft_runner_run(runner, g, NULL)) { /* told below */ }
@@ -128,6 +136,7 @@ int command_run(int argc, char **argv) {
         "  start      a node begins\n"
         "  progress   \"what\" it is at, \"step\" of \"steps\"\n"
         "  wrote      \"file\", a path\n"
+        "  warning    \"message\": what the node could not use\n"
         "  done       it took \"seconds\"\n"
         "  cached     its result is there already\n"
         "  error      \"type\" and \"message\"; \"input\" where a fault is about one. The exit status is then 1, or 130 after Ctrl-C", options, 1, 1 };

@@ -63,6 +63,12 @@ static bool show_progress(void *user, const char *what, int64_t done, int64_t to
     return true;
 }
 
+static void show_warning(void *user, const char *text) {
+    (void)user;
+    close_bar();
+    fprintf(stderr, "warning: %s\n", text);
+}
+
 bool session_start(session *s) {
     static const char *const default_models[] = { "models", NULL };
     weft_folders *f = &s->folders;
@@ -88,6 +94,7 @@ void session_interrupts(weft_ctx *c) {
 }
 
 void session_progress(weft_ctx *c) {
+    weft_set_warn(c, show_warning, NULL);
     if (isatty(STDERR_FILENO)) weft_set_progress(c, show_progress, NULL);
 }
 

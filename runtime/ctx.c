@@ -181,6 +181,21 @@ bool weft_cancelled(weft_ctx *c) {
     return true;
 }
 
+void weft_set_warn(weft_ctx *c, weft_warn_fn *fn, void *user) {
+    c->warn = fn;
+    c->warn_user = user;
+}
+
+void weft_warn(weft_ctx *c, const char *format, ...) {
+    char text[sizeof c->message];
+    if (!c->warn) return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    c->warn(c->warn_user, text);
+}
+
 void weft_set_progress(weft_ctx *c, weft_progress_fn *fn, void *user) {
     c->progress = fn;
     c->progress_user = user;

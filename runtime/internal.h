@@ -100,6 +100,8 @@ struct weft_ctx {
     uint32_t owned_count, owned_room;
     weft_progress_fn *progress;
     void *progress_user;
+    weft_warn_fn *warn;
+    void *warn_user;
     double flops;                       /* see weft_flops() */
     weft_blame blame;                   /* of the error */
     const struct weft_run_info *run_info;   /* of the node that runs; runtime/graph */

@@ -46,6 +46,8 @@ weft_status weft_tree_check(weft_ctx *c, weft_tree *t, weft_walk_fn *walk, void 
 void weft_tree_set_frozen(weft_tree *t, bool frozen);
 /* The i-th tensor in plain form with its full name, in the order of names: for saving. NULL past the end. */
 weft_tensor *weft_tree_plain(weft_ctx *c, weft_tree *t, int64_t i, const char **name);
+/* Its name alone; NULL past the end, or with the error set. */
+const char *weft_tree_name(weft_ctx *c, weft_tree *t, int64_t i);
 int64_t weft_tree_count(const weft_tree *t);
 weft_status weft_tree_write(weft_ctx *c, weft_tree *t, const char *path, weft_dtype type) WEFT_MUST_CHECK;
 
@@ -84,6 +86,9 @@ typedef struct weft_delta { weft_tensor *up, *down; double scale; } weft_delta;
 weft_status weft_tree_add_delta(weft_ctx *c, weft_tree *t, const char *name, const weft_delta *delta) WEFT_MUST_CHECK;
 /* Adds all deltas of another overlay over the same tree, so that a stack of changes makes each W′ once. */
 weft_status weft_tree_copy_deltas(weft_ctx *c, weft_tree *t, const weft_tree *from) WEFT_MUST_CHECK;
+
+/* Whether t is an overlay that has deltas alone, or nothing, so that copying them gives another one like it. */
+bool weft_tree_is_deltas(const weft_tree *t);
 
 /* Low-rank adapters, for training: y = layer(x) + scale·up(down(x)) beside a layer that keeps its weight. They are
  * the overlay's own tensors "PLACE.lora_A.weight" (down: (r, k) or (r, C, kh, kw)) and "PLACE.lora_B.weight" (up:

@@ -111,6 +111,13 @@ weft_status weft_tree_add_delta(weft_ctx *c, weft_tree *t, const char *name, con
     return weft_error(c);
 }
 
+bool weft_tree_is_deltas(const weft_tree *t) {
+    if (!t->below) return false;
+    for (uint32_t i = 0; i < t->node_count; i++)
+        if (t->nodes[i].tensor && !t->nodes[i].deltas) return false;
+    return true;
+}
+
 weft_status weft_tree_copy_deltas(weft_ctx *c, weft_tree *t, const weft_tree *from) {
     char path[PARAM_ROOM];
     for (uint32_t i = 0; i < from->node_count && weft_ok(c); i++) {

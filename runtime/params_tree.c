@@ -261,6 +261,10 @@ bool param_list(weft_tree *t) {
 
 int64_t weft_tree_count(const weft_tree *t) { return t->count; }
 
+const char *weft_tree_name(weft_ctx *c, weft_tree *t, int64_t i) {
+    return weft_ok(c) && i >= 0 && i < t->count && param_list(t) ? t->list[i].name : NULL;
+}
+
 weft_tensor *weft_tree_plain(weft_ctx *c, weft_tree *t, int64_t i, const char **name) {
     if (!weft_ok(c) || i < 0 || i >= t->count || !param_list(t)) return NULL;
     *name = t->list[i].name;

@@ -90,6 +90,12 @@ void weft_set_progress(weft_ctx *c, weft_progress_fn *fn, void *user);
 /* Tells the callback; false, with the error set, when the work is to stop. */
 bool weft_progress(weft_ctx *c, const char *what, int64_t done, int64_t total);
 
+/* What a user should know of though the work goes on (keys of a file that match nothing): one line each. Without a
+ * callback nobody hears of it. */
+typedef void weft_warn_fn(void *user, const char *text);
+void weft_set_warn(weft_ctx *c, weft_warn_fn *fn, void *user);
+void weft_warn(weft_ctx *c, const char *format, ...) WEFT_PRINTF(2, 3);
+
 /* ---- memory --------------------------------------------------------------------------------------------- */
 
 size_t weft_memory_live(const weft_ctx *c);     /* bytes that tensors, packed weights and scratch hold now */
