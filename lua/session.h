@@ -36,7 +36,7 @@ bool session_start(session *s);
 void session_stop(session *s);
 /* Ctrl-C cancels this context's work from now on; NULL: it ends the program again. */
 void session_interrupts(weft_ctx *c);
-/* Shows progress on a terminal. */
+/* Shows warnings, and progress on a terminal. */
 void session_progress(weft_ctx *c);
 
 /* session_start() with the command line's options, progress and Ctrl-C; false after a message. session_close() in either case. */

@@ -1,58 +1,9 @@
 /* Opening a checkpoint when memory ends: every allocation of the process fails in turn, the C library's own too. */
-#include <errno.h>
-
 #include "nodes/checkpoint/checkpoint.h"
 #include "tests/checkpoint_files.h"
+#include "tests/failing_malloc.h"
 
-#if !defined(__SANITIZE_ADDRESS__) && defined(__GLIBC__)
-#define FAILING 1
-#endif
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#undef FAILING
-#endif
-#endif
-
-#ifdef FAILING
-/* glibc's own functions under other names; ours take their place in the whole process. */
-extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
-extern void *__libc_memalign(size_t, size_t);
-extern void __libc_free(void *);
-
-static long countdown = -1;     /* allocations until one fails; −1: none will */
-static bool refused;
-static long live;
-
-static bool refuse(void) {
-    if (countdown < 0) return false;
-    if (countdown-- > 0) return false;
-    refused = true;
-    errno = ENOMEM;
-    return true;
-}
-
-static void *counted(void *p) {
-    live += p != NULL;
-    return p;
-}
-
-void *malloc(size_t n) { return refuse() ? NULL : counted(__libc_malloc(n)); }
-void *calloc(size_t n, size_t size) { return refuse() ? NULL : counted(__libc_calloc(n, size)); }
-void *aligned_alloc(size_t alignment, size_t n) { return refuse() ? NULL : counted(__libc_memalign(alignment, n)); }
-int posix_memalign(void **p, size_t alignment, size_t n) {
-    *p = aligned_alloc(alignment, n);
-    return *p ? 0 : ENOMEM;
-}
-void free(void *p) {
-    live -= p != NULL;
-    __libc_free(p);
-}
-void *realloc(void *p, size_t n) {
-    void *q = refuse() ? NULL : __libc_realloc(p, n);
-    live += q && !p;
-    return q;
-}
-
+#ifdef FAILING_MALLOC
 /* Opens `path` with the first allocation failing, then the second, and so on, until none is left to fail. */
 static void all_failures(const char *path) {
     weft_ctx *c = weft_ctx_new(&(weft_options){ .device = "reference", .threads = 1 });

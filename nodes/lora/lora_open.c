@@ -63,6 +63,7 @@ static bool refuse(weft_ctx *c, const char *name, const char *what) {
 /* Numbers of a type and rank that can be used. */
 static bool check_entry(weft_ctx *c, const weft_st_entry *e, weft_lora_role role) {
     bool real = e->type == WEFT_F16 || e->type == WEFT_BF16 || e->type == WEFT_F32 || e->type == WEFT_F64;
+    if (role == WEFT_LORA_ALPHA && (e->type == WEFT_I64 || e->type == WEFT_I32)) real = true;
     if (e->foreign || !real) {
         weft_fail(c, WEFT_E_TYPE, "%.200s: is of type %s, expected f32, f16 or bf16", e->name,
                   e->foreign ? e->foreign : weft_dtype_name(e->type));
