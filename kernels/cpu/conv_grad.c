@@ -1,7 +1,6 @@
 /* The gradient of a convolution by its input: with the weights' taps in reverse order and the channels' parts exchanged it is a
  * convolution of stride 1 over dy, in which, where the forward's stride was s, dy's pixels lie s apart with zeros between.
  */
-#include "kernels/cpu/table.h"
 #include "kernels/cpu/threads.h"
 
 /* dy with zeros between its pixels: ((oh − 1)·s + 1, (ow − 1)·s + 1) of them. */

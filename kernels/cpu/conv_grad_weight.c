@@ -7,7 +7,6 @@
  */
 #include <omp.h>
 #include "kernels/cpu/outer.h"
-#include "kernels/cpu/table.h"
 #include "kernels/cpu/threads.h"
 
 enum {

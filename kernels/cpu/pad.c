@@ -1,4 +1,4 @@
-/* fill; and pad: a picture with more (or, constant mode, less) around it. Types by their size alone. */
+/* fill; pad: a picture with more (or, constant mode, less) around it, types by their size alone; and pad's gradient. */
 #include "kernels/cpu/convert.h"
 #include "kernels/cpu/threads.h"
 
@@ -65,5 +65,36 @@ int ISA_NAME(pad)(const weft_env *env, const weft_pad_args *a) {
     convert_value(a->type, &one, a->value);
 #pragma omp parallel for num_threads(threads_for(env, (double)(a->n * oh) * (double)(ow * a->c)))
     for (int64_t row = 0; row < a->n * oh; row++) pad_row(a, &one, row);
+    return WEFT_K_OK;
+}
+
+/* One line of dx: every line of dy that was copied from it, pixel by pixel outside the stretch that was copied whole. */
+static void gather_line(const weft_pad_grad_args *a, int64_t line) {
+    const int64_t oh = a->h + a->top + a->bottom, ow = a->w + a->left + a->right, image = line / a->h, width = a->w * a->c;
+    float *dx = (float *)a->dx + line * width;
+    memset(dx, 0, (size_t)width * sizeof(float));
+    for (int64_t y = 0; y < oh; y++) {
+        if (source(a->mode, y - a->top, a->h) != line % a->h) continue;
+        const float *dy = (const float *)a->dy + (image * oh + y) * ow * a->c;
+        for (int64_t i = 0; i < width; i++) dx[i] += dy[a->left * a->c + i];
+        for (int64_t x = 0; x < ow; x++) {
+            if (x == a->left) x += a->w;
+            const int64_t at = x < ow ? source(a->mode, x - a->left, a->w) : 0;
+            for (int64_t c = 0; c < a->c && x < ow; c++) dx[at * a->c + c] += dy[x * a->c + c];
+        }
+    }
+}
+
+int ISA_NAME(pad_grad)(const weft_env *env, const weft_pad_grad_args *a) {
+    if (a->type != WEFT_F32) return WEFT_K_NO_TYPE;
+    if ((unsigned)a->mode >= WEFT_PAD_COUNT) return WEFT_K_NO_CASE;
+    if (!fits(a->mode, a->h, a->top, a->bottom) || !fits(a->mode, a->w, a->left, a->right)) return WEFT_K_NO_CASE;
+    const int64_t oh = a->h + a->top + a->bottom, ow = a->w + a->left + a->right;
+    /* What zeros were put around is cut out again, what was cut off becomes zeros. */
+    if (a->mode == WEFT_PAD_CONSTANT)
+        return ISA_NAME(pad)(env, &(weft_pad_args){ .type = a->type, .mode = a->mode, .n = a->n, .h = oh, .w = ow, .c = a->c, .top = -a->top,
+                                                    .bottom = -a->bottom, .left = -a->left, .right = -a->right, .x = a->dy, .y = a->dx });
+#pragma omp parallel for num_threads(threads_for(env, (double)(a->n * oh) * (double)(ow * a->c)))
+    for (int64_t line = 0; line < a->n * a->h; line++) gather_line(a, line);
     return WEFT_K_OK;
 }

@@ -92,22 +92,24 @@ static void resample_row(const weft_resample_args *a, const struct taps *rows, c
               a->c);
 }
 
-static int resample_torch(const weft_env *env, const weft_resample_args *a) {
-    const double work = (double)(a->n * a->oh) * (double)(a->ow * a->c) * 4;
-    const int threads = threads_for(env, work);
+static int run(const weft_env *env, const weft_resample_args *a, const struct taps *rows, const struct taps *columns) {
+    const int threads = threads_for(env, (double)(a->n * a->oh) * (double)(a->ow * a->c) * 4);
     const size_t line = (size_t)(a->w * a->c + 15) / 16 * 16, bytes = line * sizeof(float) * (size_t)threads;
-    struct taps rows = { 0 }, columns = { 0 };
     float *lines = env->alloc(env->owner, bytes);
-    int status = WEFT_K_NO_MEMORY;
-    if (lines && make_taps(env, a->mode, &rows, a->h, a->oh) && make_taps(env, a->mode, &columns, a->w, a->ow)) {
+    if (!lines) return WEFT_K_NO_MEMORY;
 #pragma omp parallel for num_threads(threads)
-        for (int64_t row = 0; row < a->n * a->oh; row++)
-            resample_row(a, &rows, &columns, row, lines + (size_t)omp_get_thread_num() * line);
-        status = WEFT_K_OK;
-    }
+    for (int64_t row = 0; row < a->n * a->oh; row++)
+        resample_row(a, rows, columns, row, lines + (size_t)omp_get_thread_num() * line);
+    env->release(env->owner, lines, bytes);
+    return WEFT_K_OK;
+}
+
+static int resample_torch(const weft_env *env, const weft_resample_args *a) {
+    struct taps rows = { 0 }, columns = { 0 };
+    int status = WEFT_K_NO_MEMORY;
+    if (make_taps(env, a->mode, &rows, a->h, a->oh) && make_taps(env, a->mode, &columns, a->w, a->ow)) status = run(env, a, &rows, &columns);
     taps_free(env, &columns);
     taps_free(env, &rows);
-    if (lines) env->release(env->owner, lines, bytes);
     return status;
 }
 
@@ -118,4 +120,60 @@ int ISA_NAME(resample)(const weft_env *env, const weft_resample_args *a) {
     if (a->n * a->c * a->oh * a->ow == 0) return WEFT_K_OK;
     if (a->h < 1 || a->w < 1) return WEFT_K_NO_CASE;
     return pil ? ISA_NAME(resample_pil)(env, a) : resample_torch(env, a);
+}
+
+/* ---- the gradient ------------------------------------------------------------------------------------------- */
+
+/* The taps of the other direction: for each of `in` source positions the results it went into, which follow one another. */
+static bool turn_over(const weft_env *env, const struct taps *t, struct taps *turned, int64_t in) {
+    struct taps range;                  /* first and, here, end */
+    int64_t most = 1;
+    if (!taps_new(env, &range, in, 0)) return false;
+    for (int64_t i = 0; i < in; i++) range.first[i] = range.count[i] = 0;
+    for (int64_t i = 0; i < t->out; i++)
+        for (int64_t at = t->first[i]; at < t->first[i] + t->count[i]; at++) {
+            if (range.count[at] == 0) range.first[at] = i;
+            range.count[at] = i + 1;
+            most = MAX(most, i + 1 - range.first[at]);
+        }
+    const bool got = taps_new(env, turned, in, most);
+    for (int64_t i = 0; got && i < in; i++) {
+        turned->first[i] = range.first[i];
+        turned->count[i] = range.count[i] - range.first[i];
+        for (int64_t k = 0; k < most; k++) turned->w[i * most + k] = 0;
+    }
+    for (int64_t i = 0; got && i < t->out; i++)
+        for (int64_t k = 0; k < t->count[i]; k++) {
+            const int64_t at = t->first[i] + k;
+            turned->w[at * most + i - turned->first[at]] = t->w[i * t->most + k];
+        }
+    taps_free(env, &range);
+    return got;
+}
+
+static bool turned_taps(const weft_env *env, const weft_resample_args *a, struct taps *turned, int64_t in, int64_t out) {
+    struct taps t = { 0 };
+    const bool made = a->mode >= WEFT_PIL_BILINEAR ? ISA_NAME(weft_pil_taps)(env, a, &t, in, out) : make_taps(env, a->mode, &t, in, out);
+    const bool got = made && turn_over(env, &t, turned, in);
+    taps_free(env, &t);
+    return got;
+}
+
+/* The same work as resampling, from the results' side. */
+int ISA_NAME(resample_grad)(const weft_env *env, const weft_resample_grad_args *a) {
+    if ((unsigned)a->mode >= WEFT_RESAMPLE_COUNT) return WEFT_K_NO_CASE;
+    if (a->type != WEFT_F32) return WEFT_K_NO_TYPE;
+    if (a->n * a->c * a->h * a->w == 0) return WEFT_K_OK;
+    if (a->oh < 1 || a->ow < 1) {
+        memset(a->dx, 0, (size_t)(a->n * a->h * a->w * a->c) * sizeof(float));
+        return WEFT_K_OK;
+    }
+    const weft_resample_args r = { .type = a->type, .mode = a->mode, .n = a->n, .h = a->oh, .w = a->ow, .c = a->c, .oh = a->h, .ow = a->w,
+                                   .x = a->dy, .y = a->dx };
+    struct taps rows = { 0 }, columns = { 0 };
+    int status = WEFT_K_NO_MEMORY;
+    if (turned_taps(env, &r, &rows, a->h, a->oh) && turned_taps(env, &r, &columns, a->w, a->ow)) status = run(env, &r, &rows, &columns);
+    taps_free(env, &columns);
+    taps_free(env, &rows);
+    return status;
 }

@@ -25,6 +25,9 @@ INLINE void taps_free(const weft_env *env, struct taps *t) {
     if (t->first) env->release(env->owner, t->first, t->bytes);
 }
 
+/* A PIL mode's taps for the call's type; false where there is no memory. */
+bool ISA_NAME(weft_pil_taps)(const weft_env *env, const weft_resample_args *a, struct taps *t, int64_t in, int64_t out);
+
 /* The PIL modes; sizes are ≥ 1 here. */
 int ISA_NAME(resample_pil)(const weft_env *env, const weft_resample_args *a);
 

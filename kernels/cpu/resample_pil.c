@@ -24,7 +24,7 @@ static double sinc(double x) { return x == 0 ? 1 : sin(x * M_PI) / (x * M_PI); }
 static double lanczos(double x) { return x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0; }
 
 /* u8: the weights become whole numbers, still held in double. */
-static bool make_taps(const weft_env *env, const weft_resample_args *a, struct taps *t, int64_t in, int64_t out) {
+bool ISA_NAME(weft_pil_taps)(const weft_env *env, const weft_resample_args *a, struct taps *t, int64_t in, int64_t out) {
     static double (*const filters[])(double) = { bilinear, bicubic, lanczos };
     const int kind = (int)a->mode - WEFT_PIL_BILINEAR;
     const double scale = (double)in / (double)out, stretch = MAX(scale, 1);
@@ -128,8 +128,8 @@ int ISA_NAME(resample_pil)(const weft_env *env, const weft_resample_args *a) {
     const bool across = a->ow != a->w, down = a->oh != a->h;
     char *between = across && down ? env->alloc(env->owner, bytes) : NULL;
     int status = WEFT_K_NO_MEMORY;
-    if ((between || !across || !down) && (!across || make_taps(env, a, &columns, a->w, a->ow))
-        && (!down || make_taps(env, a, &rows, a->h, a->oh))) {
+    if ((between || !across || !down) && (!across || ISA_NAME(weft_pil_taps)(env, a, &columns, a->w, a->ow))
+        && (!down || ISA_NAME(weft_pil_taps)(env, a, &rows, a->h, a->oh))) {
         for (int64_t i = 0; i < a->n; i++)
             resample_image(env, a, &rows, &columns, (const char *)a->x + (size_t)i * image, between,
                            (char *)a->y + (size_t)i * result);

@@ -86,9 +86,10 @@ INLINE vf vf_tanh(vf x) {
     return vf_select(a < 0.625f, p * z * x + x, vf_copysign(large, x));
 }
 
-/* x·Φ(x) = ½x·(1 + erf(x/√2)).  For a = |x|: Φ(−a) = exp(−a²/2)·t·P(t), t = 1/(1 + 0.3a); Φ(a) = 1 − Φ(−a), so small
- * values keep their relative accuracy. a² goes in two parts: its rounding would count 100-fold in the tail. */
-INLINE vf vf_gelu(vf x) {
+/* Φ(x) = ½·(1 + erf(x/√2)) and √(2π) times its slope, exp(−x²/2).  For a = |x|: Φ(−a) = exp(−a²/2)·t·P(t), t = 1/(1 + 0.3a);
+ * Φ(a) = 1 − Φ(−a), so small values keep their relative accuracy. a² goes in two parts: its rounding would count 100-fold in the
+ * tail. */
+INLINE vf vf_normal(vf x, vf *bell) {
     vf a = vf_min(vf_set(15), vf_abs(x));                               /* Φ(−15) is below the smallest float */
     vf t = 1 / (1 + 0.3f * a);
     /* exp(a²/2)·Φ(−a)/t in t for 0 ≤ a ≤ 15, 4e-9 */
@@ -102,8 +103,14 @@ INLINE vf vf_gelu(vf x) {
     p = p * t + 0.119571318f;
     p = p * t + 0.119686717f;
     vf head = (vf)((vi)a & (int32_t)0xfffff000);
-    vf tail = p * t * vf_exp_sum(head * head * -0.5f, (a - head) * (a + head) * -0.5f);
-    return x * vf_select(x < 0, tail, 1 - tail);
+    *bell = vf_exp_sum(head * head * -0.5f, (a - head) * (a + head) * -0.5f);
+    vf tail = p * t * *bell;
+    return vf_select(x < 0, tail, 1 - tail);
+}
+
+INLINE vf vf_gelu(vf x) {
+    vf bell;
+    return x * vf_normal(x, &bell);
 }
 
 /* The activations that products and norms apply to what they are about to store. */
@@ -115,6 +122,56 @@ INLINE vf vf_activate(weft_activation act, vf x) {
     case WEFT_ACT_GELU_TANH: return vf_gelu_tanh(x);
     case WEFT_ACT_RELU: return vf_select(x < 0, (vf){ 0 }, x);
     default: return x;
+    }
+}
+
+/* ---- slopes --------------------------------------------------------------------------------------------- */
+
+/* σ(x) and its slope σ(x)·σ(−x), which 1 − σ(x) would make coarse for large x. */
+INLINE vf vf_sigmoid_and_slope(vf x, vf *slope) {
+    const vf e = vf_exp(-vf_abs(x)), d = 1 / (1 + e);
+    *slope = e * d * d;
+    return vf_select(x < 0, e * d, d);
+}
+
+INLINE vf vf_sigmoid_slope(vf x) {
+    vf slope;
+    vf_sigmoid_and_slope(x, &slope);
+    return slope;
+}
+
+INLINE vf vf_tanh_slope(vf x) { return 4 * vf_sigmoid_slope(x + x); }
+
+/* Of x·σ(kx). */
+INLINE vf vf_swish_slope(vf x, const float k) {
+    vf slope;
+    const vf s = vf_sigmoid_and_slope(k == 1 ? x : x * k, &slope);
+    return s + x * slope * k;
+}
+
+/* Φ(x) + x·φ(x) */
+INLINE vf vf_gelu_slope(vf x) {
+    vf bell;
+    const vf cdf = vf_normal(x, &bell);
+    return cdf + x * bell * 0.398942280f;
+}
+
+/* Of x·σ(2u): as in vf_gelu_tanh. */
+INLINE vf vf_gelu_tanh_slope(vf x) {
+    const float k = 1.5957691216f;
+    vf square = x * x, slope;
+    const vf s = vf_sigmoid_and_slope(x * (square * (0.044715f * k) + k), &slope);
+    return s + x * slope * (square * (3 * 0.044715f * k) + k);
+}
+
+INLINE vf vf_activate_slope(weft_activation act, vf x) {
+    switch (act) {
+    case WEFT_ACT_SILU: return vf_swish_slope(x, 1);
+    case WEFT_ACT_GELU: return vf_gelu_slope(x);
+    case WEFT_ACT_QUICK_GELU: return vf_swish_slope(x, 1.702f);
+    case WEFT_ACT_GELU_TANH: return vf_gelu_tanh_slope(x);
+    case WEFT_ACT_RELU: return vf_select(x <= 0, (vf){ 0 }, vf_set(1));
+    default: return vf_set(1);
     }
 }
 

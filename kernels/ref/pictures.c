@@ -87,7 +87,7 @@ static void torch_taps(weft_resample_mode mode, weft_dtype type, int64_t in, int
 /* The taps of all output positions of one direction, in one block; NULL without memory. */
 static struct taps *all_taps(const weft_env *env, weft_resample_mode mode, weft_dtype type, int64_t in, int64_t out, size_t *bytes) {
     int64_t most = most_taps(mode, in, out);
-    *bytes = (size_t)out * (sizeof(struct taps) + (size_t)most * sizeof(double)) + 1;   /* one more: no output is no failure */
+    *bytes = (size_t)out * (sizeof(struct taps) + (size_t)most * sizeof(double));
     struct taps *t = env->alloc(env->owner, *bytes);
     double *w = t ? (double *)(t + out) : NULL;
     for (int64_t i = 0; t && i < out; i++) {
@@ -192,6 +192,10 @@ int weft_ref_resample_grad(const weft_env *env, const weft_resample_grad_args *a
     if ((unsigned)a->mode >= WEFT_RESAMPLE_COUNT) return WEFT_K_NO_CASE;
     if (!ref_takes(REF_FLOATS, a->type)) return WEFT_K_NO_TYPE;
     if (a->n * a->c * a->h * a->w == 0) return WEFT_K_OK;
+    if (a->oh * a->ow == 0) {
+        for (int64_t i = 0; i < a->n * a->c * a->h * a->w; i++) ref_put(a->type, a->dx, i, 0);
+        return WEFT_K_OK;
+    }
     size_t row_bytes, column_bytes, bytes = (size_t)(a->h * a->w * a->c) * sizeof(double);
     int status = WEFT_K_NO_MEMORY;
     double *sum = env->alloc(env->owner, bytes);
