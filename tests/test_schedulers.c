@@ -6,11 +6,11 @@
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/schedulers.safetensors"
 
-/* Timesteps are the same numbers; Karras' fractions come from f32 logarithms there and here, off by 1e-7 of ln σ, which is
- * up to 1e-4 of a timestep where levels lie close. */
+/* Timesteps are the same numbers; Karras' fractions come from f32 logarithms there and here, off by 1e-7 of ln σ, which
+ * is up to 1e-4 of a timestep where levels lie close. */
 #define TIMES 2e-4
-/* f32 throughout on diffusers' side, where √(1 − ᾱ), ln σ and e^h of f32 tables are off by up to 1e-5 in small σ; here double.
- * x is of size 1 in diffusers' units and 15 in Euler's. */
+/* f32 throughout on diffusers' side, where √(1 − ᾱ), ln σ and e^h of f32 tables are off by up to 1e-5 in small σ; here
+ * double. x is of size 1 in diffusers' units and 15 in Euler's. */
 #define STEPS 3e-5
 
 static weft_tensor *golden(weft_ctx *c, weft_safetensors *f, const char *key, const char *part) {
