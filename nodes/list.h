@@ -16,6 +16,9 @@
     N(Tokenize) N(TextEncode) N(TensorToConditioning) N(ConditioningToTensor) \
     N(Scheduler) N(KScheduler) N(ScaleModelInput) N(SchedulerStep) N(SchedulerHandOver) N(Noise) N(AddNoise) \
     N(UNetStep) N(CFGMix) N(LatentToTensor) N(TensorToLatent) N(Loss) \
+    N(VAEMoments) N(VAEReconstruct) \
+    /* models for training */ \
+    N(UNetFromConfig) N(CLIPFromConfig) N(VAEFromConfig) N(DiffusersSave) \
     /* latent */ \
     N(EmptyLatentImage) N(VAEDecode) N(VAEDecodeTiled) N(VAEEncode) N(VAEEncodeForInpaint) N(SetLatentNoiseMask) \
     N(LatentUpscale) N(LatentUpscaleBy) N(LatentCrop) N(LatentComposite) N(LatentFromBatch) N(RepeatLatentBatch) \

@@ -49,7 +49,9 @@ weft_tensor *weft_tree_plain(weft_ctx *c, weft_tree *t, int64_t i, const char **
 /* Its name alone; NULL past the end, or with the error set. */
 const char *weft_tree_name(weft_ctx *c, weft_tree *t, int64_t i);
 int64_t weft_tree_count(const weft_tree *t);
-weft_status weft_tree_write(weft_ctx *c, weft_tree *t, const char *path, weft_dtype type) WEFT_MUST_CHECK;
+/* prefix: what stands before every name in the file ("text_model."), or "". */
+weft_status weft_tree_write(
+    weft_ctx *c, weft_tree *t, const char *prefix, const char *path, weft_dtype type) WEFT_MUST_CHECK;
 
 /* ---- places --------------------------------------------------------------------------------------------- */
 

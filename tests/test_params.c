@@ -371,7 +371,7 @@ TEST(a_tree_is_written_and_read_again) {
     float a[32], b[32];
     weft_tree *t = made(c, WEFT_F32, 3);
     CHECK(run(c, t, WEFT_F32, a));
-    CHECK(weft_tree_write(c, t, in(&f, "m.safetensors", path), WEFT_F32) == WEFT_OK);
+    CHECK(weft_tree_write(c, t, "", in(&f, "m.safetensors", path), WEFT_F32) == WEFT_OK);
     weft_tree_free(t);
     t = weft_tree_new(c, "m");
     CHECK(weft_tree_add_folder(c, t, f.path, "m") == WEFT_OK);
@@ -384,7 +384,7 @@ TEST(a_tree_is_written_and_read_again) {
     CHECK(weft_tree_add_file(c, t, path, NULL, NULL) != WEFT_OK);
     CHECK_HAS(weft_message(c), "is there already, from /");
     weft_clear(c);
-    CHECK(weft_tree_write(c, t, in(&f, "again.safetensors", path), WEFT_F16) == WEFT_OK);
+    CHECK(weft_tree_write(c, t, "", in(&f, "again.safetensors", path), WEFT_F16) == WEFT_OK);
     weft_safetensors *again = weft_st_open(c, path);
     REQUIRE(again);
     CHECK_EQ(weft_st_count(again), 9);
@@ -403,10 +403,10 @@ TEST(packed_weights_are_written_as_they_were) {
     char before[128], after[128];
     float out[32];
     weft_tree *t = made(c, WEFT_BF16, 4);
-    CHECK(weft_tree_write(c, t, in(&f, "a", before), WEFT_BF16) == WEFT_OK);
+    CHECK(weft_tree_write(c, t, "", in(&f, "a", before), WEFT_BF16) == WEFT_OK);
     weft_tree_set_frozen(t, true);
     CHECK(run(c, t, WEFT_F32, out));
-    CHECK(weft_tree_write(c, t, in(&f, "b", after), WEFT_BF16) == WEFT_OK);
+    CHECK(weft_tree_write(c, t, "", in(&f, "b", after), WEFT_BF16) == WEFT_OK);
     FILE *x = fopen(before, "rb"), *y = fopen(after, "rb");
     REQUIRE(x && y);
     static char xs[8192], ys[8192];
@@ -432,7 +432,7 @@ TEST(names_are_mapped) {
     char path[128];
     int asked = 0;
     weft_tree *t = made(c, WEFT_F32, 3);
-    CHECK(weft_tree_write(c, t, in(&f, "m.safetensors", path), WEFT_F32) == WEFT_OK);
+    CHECK(weft_tree_write(c, t, "", in(&f, "m.safetensors", path), WEFT_F32) == WEFT_OK);
     weft_tree_free(t);
     t = weft_tree_new(c, "m");
     CHECK(weft_tree_add_file(c, t, path, only_outs, &asked) == WEFT_OK);
@@ -505,7 +505,7 @@ TEST(foreign_types_are_named_when_asked_for) {
     CHECK_HAS(weft_message(c), "parameter m.f8a is of type F8_E4M3, expected f32, f16 or bf16 (");
     CHECK_HAS(weft_message(c), "st_foreign.safetensors)");
     weft_clear(c);
-    CHECK_EQ(weft_tree_write(c, t, "/tmp/weft-never-written", WEFT_F32), WEFT_E_TYPE);
+    CHECK_EQ(weft_tree_write(c, t, "", "/tmp/weft-never-written", WEFT_F32), WEFT_E_TYPE);
     CHECK_HAS(weft_message(c), "which Weft cannot write");
     weft_clear(c);
     weft_tree_free(t);
@@ -543,7 +543,7 @@ TEST(small_vectors_are_converted_once) {
     char path[128];
     float a[32], b[32];
     weft_tree *t = made(c, WEFT_F32, 9);
-    CHECK(weft_tree_write(c, t, in(&f, "m.safetensors", path), WEFT_F16) == WEFT_OK);
+    CHECK(weft_tree_write(c, t, "", in(&f, "m.safetensors", path), WEFT_F16) == WEFT_OK);
     weft_tree_free(t);
     t = weft_tree_new(c, "m");
     CHECK(weft_tree_add_file(c, t, path, NULL, NULL) == WEFT_OK);
@@ -588,7 +588,7 @@ TEST(failing_memory_is_an_error) {
     char path[128], copy[128];
     weft_ctx *c = context();
     weft_tree *t = made(c, WEFT_F16, 1);
-    CHECK(weft_tree_write(c, t, in(&f, "m.safetensors", path), WEFT_F16) == WEFT_OK);
+    CHECK(weft_tree_write(c, t, "", in(&f, "m.safetensors", path), WEFT_F16) == WEFT_OK);
     weft_tree_free(t);
     weft_ctx_free(c);
     CHECK_EQ(host_live, 0);
@@ -601,7 +601,7 @@ TEST(failing_memory_is_an_error) {
             if (t && making) weft_tree_make(t, WEFT_F16, 1);
             bool ok = t && (making || weft_tree_add_folder(c, t, f.path, "m") == WEFT_OK) &&
                 weft_tree_check(c, t, walk, NULL, true) == WEFT_OK && run(c, t, WEFT_F32, out) &&
-                weft_tree_write(c, t, copy, WEFT_F16) == WEFT_OK;
+                weft_tree_write(c, t, "", copy, WEFT_F16) == WEFT_OK;
             ATTEMPT_WORKED(ok);
             if (c && !ok) CHECK_EQ(weft_error(c), WEFT_E_MEMORY);
             if (c) weft_clear(c);

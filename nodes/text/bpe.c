@@ -180,6 +180,21 @@ bool weft_bpe_finish(weft_bpe *b, int32_t unknown) {
     return true;
 }
 
+static int rank_order(const void *a, const void *b) {
+    const struct merge *const *x = a, *const *y = b;
+    return ((*x)->rank > (*y)->rank) - ((*x)->rank < (*y)->rank);
+}
+
+bool weft_bpe_merges(const weft_bpe *b, void (*each)(void *user, const char *left, const char *right), void *user) {
+    const struct merge **sorted = malloc((b->merges + 1) * sizeof *sorted);
+    if (!sorted) return false;
+    for (size_t i = 0; i < b->merges; i++) sorted[i] = &b->merge[i];
+    qsort(sorted, b->merges, sizeof *sorted, rank_order);
+    for (size_t i = 0; i < b->merges; i++) each(user, b->by_id[sorted[i]->left], b->by_id[sorted[i]->right]);
+    free(sorted);
+    return true;
+}
+
 int32_t weft_bpe_size(const weft_bpe *b) {
     return b->ids;
 }

@@ -31,6 +31,9 @@ bool weft_bpe_finish(weft_bpe *b, int32_t unknown);
 int32_t weft_bpe_size(const weft_bpe *b);                           /* one more than the highest id */
 const char *weft_bpe_token(const weft_bpe *b, int32_t id);          /* NULL where there is none */
 
+/* All merges in order of rank, the texts of both tokens. False without memory. */
+bool weft_bpe_merges(const weft_bpe *b, void (*each)(void *user, const char *left, const char *right), void *user);
+
 /* The alphabet: the letter of a byte, and the byte of a letter (−1: none has it). */
 int32_t weft_bpe_letter(int byte);
 int weft_bpe_byte(int32_t letter);

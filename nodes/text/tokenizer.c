@@ -168,6 +168,8 @@ weft_tokenizer *weft_tokenizer_open_builtin(weft_ctx *c) {
     return NULL;
 }
 
+const weft_vocabulary *weft_tokenizer_vocabulary(const weft_tokenizer *t) { return &t->vocabulary; }
+
 int32_t weft_tokenizer_bos(const weft_tokenizer *t) { return t->vocabulary.bos; }
 int32_t weft_tokenizer_eos(const weft_tokenizer *t) { return t->vocabulary.eos; }
 int32_t weft_tokenizer_pad(const weft_tokenizer *t) { return t->vocabulary.pad; }

@@ -44,6 +44,10 @@ weft_tokenizer *weft_tokenizer_open_builtin(weft_ctx *c);
 bool weft_tokenizer_has_builtin(void);
 void weft_tokenizer_free(weft_tokenizer *t);    /* takes NULL */
 
+/* Writes vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json into a folder that is there, for
+ * weft_tokenizer_open_folder() and transformers. length: the model's tokens, written as model_max_length. */
+weft_status weft_tokenizer_save(weft_ctx *c, const weft_tokenizer *t, const char *folder, int length) WEFT_MUST_CHECK;
+
 int32_t weft_tokenizer_bos(const weft_tokenizer *t);
 int32_t weft_tokenizer_eos(const weft_tokenizer *t);
 /* What fills the rest behind the end: the end token itself (49407) unless the folder says otherwise. Stable Diffusion 2

@@ -34,6 +34,9 @@ weft_status weft_vocabulary_special(weft_ctx *c, weft_vocabulary *v, const char 
 /* −1: no token has this text. */
 int32_t weft_vocabulary_find(const weft_vocabulary *v, const char *text);
 
+/* What a tokenizer was opened from; borrowed. */
+const weft_vocabulary *weft_tokenizer_vocabulary(const weft_tokenizer *t);
+
 /* OpenAI's text that was built in (builtin_vocabulary.c); NULL where none was. */
 const char *weft_builtin_vocabulary(size_t *size);
 

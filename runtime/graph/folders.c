@@ -3,6 +3,7 @@
 #include "runtime/internal.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,11 @@ static const char *const *subfolders_of(const char *kind) {
 }
 
 static bool is_picture_kind(const char *kind) { return !strcmp(kind, "input") || !strcmp(kind, "output") || !strcmp(kind, "temp"); }
+
+/* Kinds whose things are folders: the file in one that says so. NULL for the others. */
+static const char *mark_of(const char *kind) {
+    return !strcmp(kind, "diffusers") ? "model_index.json" : !strcmp(kind, "tokenizers") ? "merges.txt" : NULL;
+}
 
 const char *weft_folders_path(const weft_folders *f, const char *kind) {
     return !strcmp(kind, "input") ? f->input : !strcmp(kind, "output") ? f->output : !strcmp(kind, "temp") ? f->temp : NULL;
@@ -114,11 +120,37 @@ char *weft_folders_find(weft_ctx *c, const weft_folders *f, const char *kind, co
         return NULL;
     }
     if (is_picture_kind(kind)) kind = annotated(cleaned, kind);
-    struct finding k = { .name = cleaned, .folder = !strcmp(kind, "diffusers") };
+    struct finding k = { .name = cleaned, .folder = mark_of(kind) != NULL };
     bool there = each_folder(f, kind, find_in, &k);
     if (there && !k.found) weft_graph_no_memory(c);
     else if (!there) fail_missing(c, f, kind, &k);
     return k.found;
+}
+
+/* Creates the folders that a path needs above its last part. */
+static bool make_above(weft_ctx *c, char *path) {
+    for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        bool failed = mkdir(path, 0777) && errno != EEXIST;
+        if (failed) weft_fail(c, WEFT_E_FILE, "%s: the folder cannot be made (%s)", path, strerror(errno));
+        *slash = '/';
+        if (failed) return false;
+    }
+    return true;
+}
+
+char *weft_folders_place(weft_ctx *c, const weft_folders *f, const char *kind, const char *name) {
+    char cleaned[1024], path[PATH_MAX];
+    const char *why, *folder = f ? weft_folders_path(f, kind) : NULL;
+    if (!weft_ok(c)) return NULL;
+    if (!clean(name, cleaned, sizeof cleaned, &why)) weft_fail(c, WEFT_E_FILE, "the name \"%.200s\" %s", name, why);
+    else if (!folder) weft_fail(c, WEFT_E_FILE, "no %s folder was given", kind);
+    else if (snprintf(path, sizeof path, "%s/%s", folder, cleaned) >= (int)sizeof path)
+        weft_fail(c, WEFT_E_FILE, "the name \"%.200s\" is too long", name);
+    if (!weft_ok(c) || !make_above(c, path)) return NULL;
+    char *out = weft_text_copy(path, strlen(path));
+    if (!out) weft_graph_no_memory(c);
+    return out;
 }
 
 /* ---- listing -------------------------------------------------------------------------------------------------------------------------------- */
@@ -164,8 +196,8 @@ static void list_folder(struct listing *l, const char *top, const char *below, i
         if (snprintf(name, sizeof name, "%s%s%s", below, *below ? "/" : "", e->d_name) >= (int)sizeof name) continue;
         if (snprintf(path, sizeof path, "%s/%s", top, name) >= (int)sizeof path || stat(path, &s)) continue;
         if (S_ISREG(s.st_mode)) {
-            if (!strcmp(l->kind, "diffusers")) { if (*below && !strcmp(e->d_name, "model_index.json")) list_add(l, below); }
-            else if (wanted(l->kind, name)) list_add(l, name);
+            const char *mark = mark_of(l->kind);
+            if (mark ? *below && !strcmp(e->d_name, mark) : wanted(l->kind, name)) list_add(l, mark ? below : name);
         } else if (S_ISDIR(s.st_mode) && depth < DEPTH) list_folder(l, top, name, depth + 1);
     }
     if (d) closedir(d);

@@ -21,6 +21,9 @@ typedef struct weft_folders {
 /* The path of an existing file (or folder, for "diffusers") in a folder kind; NULL with an error that says where it looked and the
  * nearest name there is. malloc'd. */
 char *weft_folders_find(weft_ctx *c, const weft_folders *f, const char *kind, const char *name);
+/* Where something new of this name belongs: in the output folder ("output"; also "input", "temp"), with the folders above it made. NULL
+ * with the error set. malloc'd. */
+char *weft_folders_place(weft_ctx *c, const weft_folders *f, const char *kind, const char *name);
 /* All names of a kind, sorted, with subfolders; NULL-terminated, one malloc'd block (free it). NULL without memory. */
 const char **weft_folders_list(const weft_folders *f, const char *kind);
 

@@ -1,0 +1,105 @@
+/* Writing a checkpoint as a folder of diffusers; see checkpoint.h.
+ *
+ *   model_index.json    unet/ text_encoder/ vae/: config.json and weights    tokenizer/    scheduler/
+ */
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "nodes/checkpoint/config_json.h"
+#include "nodes/checkpoint/parts.h"
+#include "runtime/file.h"
+
+/* "folder/sub", made; NULL with the error set. */
+static char *make_folder(weft_ctx *c, const char *folder, const char *sub) {
+    char *path = weft_ok(c) ? weft_path_join(c, folder, sub) : NULL;
+    if (!path || !mkdir(path, 0777) || errno == EEXIST) return path;
+    weft_fail(c, WEFT_E_FILE, "%s: cannot be made: %s", path, strerror(errno));
+    weft_text_free(path);
+    return NULL;
+}
+
+/* Writes a text and frees it; NULL stands for no memory. */
+static void save_text(weft_ctx *c, const char *folder, const char *name, char *text) {
+    char *path = weft_ok(c) ? weft_path_join(c, folder, name) : NULL;
+    if (!text) weft_fail(c, WEFT_E_MEMORY, "%s: no memory for %s", folder, name);
+    else if (path && !weft_file_save(c, path, text, strlen(text))) { /* the context tells */ }
+    weft_text_free(path);
+    free(text);
+}
+
+static char *config_of(const weft_checkpoint *k, weft_part part, int latent_size) {
+    if (part == WEFT_NAMES_UNET) return weft_unet_config_json(&k->unet_config, latent_size);
+    if (part == WEFT_NAMES_VAE) return weft_vae_config_json(&k->vae_config, latent_size << (k->vae_config.blocks - 1));
+    bool known = k->tokenizer != NULL;
+    return weft_clip_text_config_json(&k->text_config, known ? weft_tokenizer_bos(k->tokenizer) : 49406,
+                                      known ? weft_tokenizer_pad(k->tokenizer) : k->text_config.eos);
+}
+
+static void save_part(weft_ctx *c, const weft_checkpoint *k, weft_part part, const char *folder, weft_dtype type,
+                      int latent_size) {
+    weft_tree *tree = part == WEFT_NAMES_TEXT ? k->text : part == WEFT_NAMES_UNET ? k->unet : k->vae;
+    const weft_part_row *row = &weft_part_rows[part];
+    char name[64], *own = tree ? make_folder(c, folder, row->folder) : NULL;
+    if (!own) return;
+    save_text(c, own, "config.json", config_of(k, part, latent_size));
+    snprintf(name, sizeof name, "%s.safetensors", row->stem);
+    char *path = weft_ok(c) ? weft_path_join(c, own, name) : NULL;
+    if (path && weft_tree_write(c, tree, part == WEFT_NAMES_TEXT ? "text_model." : "", path, type)) { /* told */ }
+    weft_text_free(path);
+    weft_text_free(own);
+}
+
+/* "part": [library, class]; two NULLs: diffusers is told that there is none. The index is lost without memory. */
+static cJSON *with_class(cJSON *index, const char *part, const char *library, const char *class_name) {
+    cJSON *pair = index ? cJSON_CreateArray() : NULL, *items[2] = { NULL };
+    bool ok = pair != NULL;
+    for (int i = 0; i < 2 && ok; i++) {
+        const char *text = i ? class_name : library;
+        items[i] = text ? cJSON_CreateString(text) : cJSON_CreateNull();
+        ok = items[i] && cJSON_AddItemToArray(pair, items[i]);
+    }
+    if (ok && cJSON_AddItemToObject(index, part, pair)) return index;
+    cJSON_Delete(pair);
+    cJSON_Delete(index);
+    return NULL;
+}
+
+/* What diffusers' StableDiffusionPipeline is made of; a part that is not here is left out, and diffusers asks for it then. */
+static char *index_json(const weft_checkpoint *k) {
+    cJSON *index = cJSON_CreateObject();
+    if (index && !cJSON_AddStringToObject(index, "_class_name", "StableDiffusionPipeline")) {
+        cJSON_Delete(index);
+        index = NULL;
+    }
+    index = with_class(index, "feature_extractor", NULL, NULL);
+    index = with_class(index, "safety_checker", NULL, NULL);
+    if (k->unet) index = with_class(index, "scheduler", "diffusers", weft_scheduler_class(&k->scheduler));
+    if (k->text) index = with_class(index, "text_encoder", "transformers", "CLIPTextModel");
+    if (k->tokenizer) index = with_class(index, "tokenizer", "transformers", "CLIPTokenizer");
+    if (k->unet) index = with_class(index, "unet", "diffusers", "UNet2DConditionModel");
+    if (k->vae) index = with_class(index, "vae", "diffusers", "AutoencoderKL");
+    char *text = index && cJSON_AddBoolToObject(index, "requires_safety_checker", false) ? cJSON_Print(index) : NULL;
+    cJSON_Delete(index);
+    return text;
+}
+
+weft_status weft_checkpoint_save(weft_ctx *c, const weft_checkpoint *k, const char *folder, weft_dtype type,
+                                 int latent_size) {
+    weft_folder_out out;
+    if (!weft_folder_create(c, &out, folder)) return weft_error(c);
+    for (weft_part part = 0; part < WEFT_NAMES_PARTS && weft_ok(c); part++)
+        save_part(c, k, part, out.temporary, type, latent_size);
+    char *own = k->tokenizer ? make_folder(c, out.temporary, "tokenizer") : NULL;
+    if (own && weft_tokenizer_save(c, k->tokenizer, own, k->text_config.positions)) { /* told */ }
+    weft_text_free(own);
+    own = k->unet ? make_folder(c, out.temporary, "scheduler") : NULL;
+    if (own) save_text(c, own, "scheduler_config.json", weft_scheduler_config_json(&k->scheduler));
+    weft_text_free(own);
+    if (weft_ok(c)) save_text(c, out.temporary, "model_index.json", index_json(k));
+    if (weft_ok(c) && weft_folder_commit(c, &out)) return WEFT_OK;
+    weft_folder_discard(&out);
+    return weft_error(c);
+}
