@@ -2,6 +2,8 @@
  * full resolution of an autoencoder one is 134 MB. */
 #include "nodes/blocks.h"
 
+#include "runtime/autograd.h"
+
 weft_chain weft_chain_begin(weft_ctx *c, int steps) {
     weft_chain chain;
     chain.left = 0;
@@ -28,13 +30,25 @@ static weft_tensor *resnet_inner(weft_ctx *c, weft_params p, weft_tensor *x, int
     return weft_chain_next(c, &chain, weft_block_norm_silu(c, weft_sub(p, "norm2"), h, norm));
 }
 
-weft_tensor *weft_block_resnet(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, weft_norm norm,
-                               weft_tensor *temb) {
-    weft_scope s = weft_scope_begin(c, p);
-    weft_tensor *h = resnet_inner(c, p, x, out, norm, temb);
-    if (weft_dim(x, -1) != out) x = weft_block_conv(c, weft_sub(p, "conv_shortcut"), x, out, 1);
-    h = weft_nn_conv2d_add(c, weft_sub(p, "conv2"), h, out, 3, WEFT_CONV_SAME(3), NULL, x);
-    return weft_scope_end(c, s, h);
+struct resnet { weft_params p; int64_t out; weft_norm norm; };
+
+/* in: x, skip or NULL, temb or NULL. */
+static void resnet(weft_ctx *c, const void *user, weft_tensor *const *in, weft_tensor **out) {
+    const struct resnet *r = user;
+    weft_scope s = weft_scope_begin(c, r->p);
+    weft_tensor *x = in[1] ? weft_concat2(c, -1, in[0], in[1]) : in[0];
+    weft_tensor *h = resnet_inner(c, r->p, x, r->out, r->norm, in[2]);
+    if (weft_dim(x, -1) != r->out) x = weft_block_conv(c, weft_sub(r->p, "conv_shortcut"), x, r->out, 1);
+    h = weft_nn_conv2d_add(c, weft_sub(r->p, "conv2"), h, r->out, 3, WEFT_CONV_SAME(3), NULL, x);
+    out[0] = weft_scope_end(c, s, h);
+}
+
+weft_tensor *weft_block_resnet(weft_ctx *c, weft_params p, weft_tensor *x, weft_tensor *skip, int64_t out,
+                               weft_norm norm, weft_tensor *temb) {
+    struct resnet r = { p, out, norm };
+    weft_tensor *y;
+    weft_recompute(c, resnet, &r, sizeof r, 3, (weft_tensor *const[]){ x, skip, temb }, 1, &y);
+    return y;
 }
 
 /* (N,T,C) → (N,T,heads,C/heads), a view. */
@@ -59,13 +73,25 @@ weft_tensor *weft_block_attention(weft_ctx *c, weft_params p, weft_tensor *x, we
     return weft_scope_end(c, s, o);
 }
 
-weft_tensor *weft_block_pixel_attention(weft_ctx *c, weft_params p, weft_tensor *x, int heads, weft_norm norm) {
+struct pixels { weft_params p; int heads; weft_norm norm; };
+
+static void pixel_attention(weft_ctx *c, const void *user, weft_tensor *const *in, weft_tensor **out) {
+    const struct pixels *a = user;
+    weft_params p = a->p;
+    weft_tensor *x = in[0];
     weft_scope s = weft_scope_begin(c, p);
     int64_t n = weft_dim(x, 0), h = weft_dim(x, 1), w = weft_dim(x, 2), channels = weft_dim(x, 3);
     weft_tensor *tokens = weft_reshape(c, x, WEFT_SHAPE(n, h * w, channels));
-    weft_tensor *y = weft_block_norm(c, weft_sub(p, "group_norm"), tokens, norm);
-    y = weft_block_attention(c, p, y, y, heads, true, tokens);
-    return weft_scope_end(c, s, weft_reshape(c, y, WEFT_SHAPE(n, h, w, channels)));
+    weft_tensor *y = weft_block_norm(c, weft_sub(p, "group_norm"), tokens, a->norm);
+    y = weft_block_attention(c, p, y, y, a->heads, true, tokens);
+    out[0] = weft_scope_end(c, s, weft_reshape(c, y, WEFT_SHAPE(n, h, w, channels)));
+}
+
+weft_tensor *weft_block_pixel_attention(weft_ctx *c, weft_params p, weft_tensor *x, int heads, weft_norm norm) {
+    struct pixels a = { p, heads, norm };
+    weft_tensor *y;
+    weft_recompute(c, pixel_attention, &a, sizeof a, 1, &x, 1, &y);
+    return y;
 }
 
 weft_tensor *weft_block_downsample(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int padding) {
@@ -74,10 +100,20 @@ weft_tensor *weft_block_downsample(weft_ctx *c, weft_params p, weft_tensor *x, i
     return weft_scope_end(c, s, weft_nn_conv2d(c, weft_sub(p, "conv"), x, out, 3, how));
 }
 
+struct upsample { weft_params p; int64_t out, h, w; };
+
+static void upsample(weft_ctx *c, const void *user, weft_tensor *const *in, weft_tensor **out) {
+    const struct upsample *u = user;
+    weft_scope s = weft_scope_begin(c, u->p);
+    weft_tensor *x = weft_resample(c, in[0], WEFT_NEAREST, u->h, u->w);
+    out[0] = weft_scope_end(c, s, weft_block_conv(c, weft_sub(u->p, "conv"), x, u->out, 3));
+}
+
 weft_tensor *weft_block_upsample(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int64_t h, int64_t w) {
-    weft_scope s = weft_scope_begin(c, p);
-    x = weft_resample(c, x, WEFT_NEAREST, h, w);
-    return weft_scope_end(c, s, weft_block_conv(c, weft_sub(p, "conv"), x, out, 3));
+    struct upsample u = { p, out, h, w };
+    weft_tensor *y;
+    weft_recompute(c, upsample, &u, sizeof u, 1, &x, 1, &y);
+    return y;
 }
 
 weft_tensor *weft_block_embedding_mlp(weft_ctx *c, weft_params p, weft_tensor *x, int64_t width,

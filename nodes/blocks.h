@@ -35,10 +35,13 @@ static inline weft_tensor *weft_block_conv(weft_ctx *c, weft_params p, weft_tens
     return weft_nn_conv2d(c, p, x, out, k, WEFT_CONV_SAME(k));
 }
 
+/* Blocks that hold much are run by weft_recompute() (autograd.h). */
+
 /* x (N,H,W,C) → (N,H,W,out): norm1, SiLU, conv1, + time_emb_proj(temb), norm2, SiLU, conv2, + x (through conv_shortcut
- * where C ≠ out). temb: SiLU of the time embedding (N,E), the same for all blocks; NULL: a model without time. */
-weft_tensor *weft_block_resnet(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, weft_norm norm,
-                               weft_tensor *temb);
+ * where C ≠ out). temb: SiLU of the time embedding (N,E), the same for all blocks; NULL: a model without time.
+ * skip: not NULL: x is the two side by side. */
+weft_tensor *weft_block_resnet(weft_ctx *c, weft_params p, weft_tensor *x, weft_tensor *skip, int64_t out,
+                               weft_norm norm, weft_tensor *temb);
 
 /* softmax(q·kᵀ/√d)·v by to_q, to_k, to_v (with biases or without), then to_out.0 (with a bias) + residual.
  * x: (N,T,C); context: (N,S,D), x itself for self-attention; residual: (N,T,C). heads divides C. */

@@ -1,8 +1,8 @@
-/* The tape: what operations note on it, and walking it backwards. See autograd.h; the rules are with their operations in
- * ops/.
+/* The tape: what operations note on it, and walking it backwards. See autograd.h; the rules are with their operations
+ * in ops/.
  *
- * Reverse accumulation: for y = f(x), dL/dx += (∂f/∂x)ᵀ·dL/dy, from the last operation to the first.
- * A. Griewank, A. Walther, "Evaluating Derivatives", 2nd ed. 2008, chapter 3.
+ * Reverse accumulation: for y = f(x), dL/dx += (∂f/∂x)ᵀ·dL/dy, from the last operation to the first. A. Griewank, A.
+ * Walther, "Evaluating Derivatives", 2nd ed. 2008, chapter 3.
  */
 #include <string.h>
 #include "runtime/autograd_internal.h"
@@ -47,12 +47,15 @@ uint32_t tape_slot_of(weft_ctx *c, weft_tensor *t) {
 
 /* ---- entries ------------------------------------------------------------------------------------------------- */
 
+static uint64_t version_of(const weft_tensor *t) { return t && t->storage ? t->storage->version : 0; }
+
 static size_t padded(size_t bytes) { return (bytes + 15) / 16 * 16; }
 
 struct weft_tape_entry *tape_entry(weft_ctx *c, const weft_op *op, const void *args, size_t args_size, int results,
                                    int operands, int kept, weft_tensor *const *keep) {
     struct weft_tape *tape = c->tape;
-    size_t head = padded(sizeof(struct weft_tape_entry)), slots = padded((size_t)(results + operands) * sizeof(uint32_t));
+    size_t head = padded(sizeof(struct weft_tape_entry));
+    size_t slots = padded((size_t)(results + operands) * sizeof(uint32_t));
     size_t held = padded((size_t)kept * sizeof(struct tape_kept));
     struct weft_tape_entry *e = NULL;
     if (tape->count == tape->room) {
@@ -75,7 +78,7 @@ struct weft_tape_entry *tape_entry(weft_ctx *c, const weft_op *op, const void *a
     if (args_size) memcpy(e->args, args, args_size);
     for (uint32_t i = c->frame_count; i-- && !e->place.tree;) e->place = c->frames[i].place;
     for (int i = 0; i < kept; i++)
-        e->keep[i] = (struct tape_kept){ weft_ref(keep[i]), keep[i] && keep[i]->storage ? keep[i]->storage->version : 0 };
+        e->keep[i] = (struct tape_kept){ weft_ref(keep[i]), version_of(keep[i]) };
     tape->entry[tape->count++] = e;
     return e;
 }
@@ -198,8 +201,8 @@ static weft_status check_loss(weft_ctx *c, const weft_tensor *loss, const weft_t
     if (!c->tape) return weft_fail(c, WEFT_E_ARGUMENT, "backward: there is no tape");
     if (!loss || loss->ctx != c) return weft_fail(c, WEFT_E_ARGUMENT, "backward: there is no loss");
     if (!weft_requires_grad(loss))
-        return weft_fail(c, WEFT_E_ARGUMENT, "backward: the loss %s depends on nothing that requires a gradient, or was "
-                         "computed while nothing was recorded", DESCRIBE(loss));
+        return weft_fail(c, WEFT_E_ARGUMENT, "backward: the loss %s depends on nothing that requires a gradient, "
+                         "or was computed while nothing was recorded", DESCRIBE(loss));
     if (!seed && weft_count(loss) != 1)
         return weft_fail(c, WEFT_E_SHAPE, "backward: the loss %s is not one value; reduce it, or give a seed",
                          DESCRIBE(loss));

@@ -1,7 +1,8 @@
 /* The tape from inside.
  *
- * A slot stands for one tensor on the tape: its shape and type, and its gradient while that is gathered. A tensor knows
- * its slot by number; the number holds in one generation, from the tape's begin or the last weft_backward() to the next.
+ * A slot stands for one tensor on the tape: its shape and type, and its gradient while that is gathered. A tensor
+ * knows its slot by number; the number holds in one generation, from the tape's begin or the last weft_backward() to
+ * the next.
  */
 #ifndef WEFT_AUTOGRAD_INTERNAL_H
 #define WEFT_AUTOGRAD_INTERNAL_H
@@ -36,8 +37,8 @@ struct weft_tape {
     uint32_t count, room;
     struct tape_slot *slot;     /* 0 is none */
     uint32_t slots, slot_room;
-    int sketch;                 /* >0: inside weft_recompute(); nothing is noted, `touched` tells what would have been */
-    bool touched;
+    bool sketch;                /* inside weft_recompute(): nothing is noted, */
+    bool touched;               /* and this tells whether something would have been */
 };
 
 /* t's slot in this generation, made if need be; 0 where it requires no gradient, or with the error set. */

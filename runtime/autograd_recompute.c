@@ -55,7 +55,8 @@ static void recompute_backward(weft_ctx *c, const struct weft_tape_entry *entry)
 
 static const weft_op op_recompute = { "recompute", WEFT_KERNEL_copy, recompute_backward };
 
-/* A result that has a history of its own, as an input passed through has, becomes a view: it gets a slot of the part's. */
+/* A result that has a history of its own, as an input passed through has, becomes a view: it gets a slot of the
+ * part's. */
 static void note(weft_ctx *c, weft_recompute_fn *fn, const void *user, size_t user_size, int inputs,
                  weft_tensor *const *in, int outputs, weft_tensor **out) {
     const size_t size = sizeof(struct part) + user_size;
@@ -77,16 +78,20 @@ static void note(weft_ctx *c, weft_recompute_fn *fn, const void *user, size_t us
     }
 }
 
+void weft_set_recompute(weft_ctx *c, bool on) { c->recompute = on; }
+
+bool weft_recomputes(const weft_ctx *c) { return c->recompute && weft_recording(c); }
+
 weft_status weft_recompute(weft_ctx *c, weft_recompute_fn *fn, const void *user, size_t user_size, int inputs,
                            weft_tensor *const *in, int outputs, weft_tensor **out) {
     for (int i = 0; i < outputs; i++) out[i] = NULL;
     if (!weft_ok(c)) return weft_error(c);
-    const bool records = weft_recording(c);
+    const bool records = weft_recomputes(c);
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
-    if (records) c->tape->sketch++;
+    if (records) c->tape->sketch = true;
     if (records) c->tape->touched = false;
     fn(c, user, in, out);
-    if (records) c->tape->sketch--;
+    if (records) c->tape->sketch = false;
     for (int i = 0; records && i < inputs; i++) c->tape->touched = c->tape->touched || weft_requires_grad(in[i]);
     if (records && c->tape->touched && weft_ok(c)) note(c, fn, user, user_size, inputs, in, outputs, out);
     for (int i = 0; i < outputs; i++) out[i] = weft_scope_keep(c, s, out[i]);

@@ -108,6 +108,7 @@ struct weft_ctx {
     struct weft_tape *tape;             /* NULL: nothing is recorded */
     uint64_t generation;                /* of the tape; see autograd_internal.h */
     int no_grad, watch_finite;          /* how deep; 0: off */
+    bool recompute;
     int64_t tensors;                    /* alive; a context that is freed before its last tensor goes with it */
     bool closed;
 };

@@ -74,8 +74,8 @@ static void check_leaf(weft_ctx *c, const char *name, call_fn *call, uint64_t se
         p.step = -STEP;
         double got = (up - moved_loss(c, call, seed, empty, p)) / (2 * STEP);
         if (!(fabs(got - want) <= NEAR * size * sqrt((double)n)))
-            TEST_FAIL("%s, seed %" PRIu64 ", leaf %d, element %" PRId64 " of %" PRId64 ": gradient %.9g, difference %.9g",
-                      name, seed, leaf, p.element, n, want, got);
+            TEST_FAIL("%s, seed %" PRIu64 ", leaf %d, element %" PRId64 " of %" PRId64 ": gradient %.9g, "
+                      "difference %.9g", name, seed, leaf, p.element, n, want, got);
     }
 }
 
@@ -89,7 +89,8 @@ static void check_call(const char *name, call_fn *call, uint64_t seed, bool empt
     weft_tensor *loss = loss_with(c, call, seed, empty, &p);
     const int leaves = p.leaves;
     bool depends = weft_requires_grad(loss);
-    if (!loss || (depends && weft_backward(c, loss, NULL))) TEST_FAIL("%s, seed %" PRIu64 ": %s", name, seed, weft_message(c));
+    if (!loss || (depends && weft_backward(c, loss, NULL)))
+        TEST_FAIL("%s, seed %" PRIu64 ": %s", name, seed, weft_message(c));
     for (int i = 0; i < leaves && weft_ok(c); i++) {
         weft_tensor *g = weft_grad(p.leaf[i]);
         count[i] = weft_count(p.leaf[i]);

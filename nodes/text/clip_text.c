@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "runtime/autograd.h"
+
 /* A tensor of the scope s that a caller may have: x itself belongs to somebody else. */
 static weft_tensor *handed(weft_ctx *c, weft_tensor *x) {
     return x ? weft_reshape(c, x, weft_rank(x), weft_shape(x)) : NULL;
@@ -37,7 +39,13 @@ static weft_tensor *attention(weft_ctx *c, weft_params p, weft_tensor *x, int he
     return weft_scope_end(c, s, y);
 }
 
-static weft_tensor *layer(weft_ctx *c, weft_params p, const weft_clip_text_config *config, weft_tensor *x) {
+struct layer { weft_params p; weft_clip_text_config config; };
+
+static void run_layer(weft_ctx *c, const void *user, weft_tensor *const *in, weft_tensor **out) {
+    const struct layer *l = user;
+    const weft_clip_text_config *config = &l->config;
+    weft_params p = l->p;
+    weft_tensor *x = in[0];
     weft_scope s = weft_scope_begin(c, p);
     weft_params mlp = weft_sub(p, "mlp");
     weft_tensor *h = weft_nn_layer_norm(c, weft_sub(p, "layer_norm1"), x, config->norm_eps);
@@ -45,7 +53,14 @@ static weft_tensor *layer(weft_ctx *c, weft_params p, const weft_clip_text_confi
     h = weft_nn_layer_norm(c, weft_sub(p, "layer_norm2"), x, config->norm_eps);
     h = weft_nn_linear_act(c, weft_sub(mlp, "fc1"), h, config->inner, true, config->act, NULL);
     h = weft_nn_linear_act(c, weft_sub(mlp, "fc2"), h, config->width, true, WEFT_ACT_NONE, x);
-    return weft_scope_end(c, s, h);
+    out[0] = weft_scope_end(c, s, h);
+}
+
+static weft_tensor *layer(weft_ctx *c, weft_params p, const weft_clip_text_config *config, weft_tensor *x) {
+    struct layer l = { p, *config };
+    weft_tensor *y;
+    weft_recompute(c, run_layer, &l, sizeof l, 1, &x, 1, &y);
+    return y;
 }
 
 /* Where a text ends: the first `eos`, or place 0 where there is none; eos 2: the first of the highest id. */

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 
 #include "nodes/blocks.h"
+#include "runtime/autograd.h"
 #include "nodes/unet/transformer2d.h"
 
 #define MAX_SKIPS (1 + WEFT_UNET_MAX_BLOCKS * (WEFT_UNET_MAX_LAYERS + 1))
@@ -29,12 +30,9 @@ static void skip_push(struct pass *u, weft_tensor *t) {
     u->skip[u->skips++] = weft_ref(t);
 }
 
-/* x and the newest skip side by side; the skip is let go. */
-static weft_tensor *skip_join(weft_ctx *c, struct pass *u, weft_tensor *x) {
-    weft_tensor *skip = u->skip[--u->skips];
-    x = weft_concat2(c, -1, x, skip);
-    weft_unref(skip);
-    return x;
+/* The newest skip, which the caller lets go. */
+static weft_tensor *skip_pop(struct pass *u) {
+    return u->skip[--u->skips];
 }
 
 static int level_width(const struct pass *u, int level) {
@@ -50,11 +48,11 @@ static weft_tensor *transformer(weft_ctx *c, struct pass *u, weft_params p, int 
     return weft_transformer2d(c, p, &how, x, u->in->context);
 }
 
-/* The i-th layer of a block: a resnet and, where the block has them, a transformer. */
+/* The i-th layer of a block: a resnet and, where the block has them, a transformer. skip: joined to x first, or NULL. */
 static weft_tensor *layer(weft_ctx *c, struct pass *u, weft_params p, int i, int level, bool attention,
-                          weft_tensor *x) {
+                          weft_tensor *x, weft_tensor *skip) {
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
-    x = weft_block_resnet(c, weft_sub_at(p, "resnets", i), x, level_width(u, level), u->norm, u->time);
+    x = weft_block_resnet(c, weft_sub_at(p, "resnets", i), x, skip, level_width(u, level), u->norm, u->time);
     if (attention) x = transformer(c, u, weft_sub_at(p, "attentions", i), level, x);
     return weft_scope_end(c, s, x);
 }
@@ -65,7 +63,7 @@ static weft_tensor *down_block(weft_ctx *c, struct pass *u, weft_params p, int l
     weft_scope s = weft_scope_begin(c, p);
     weft_chain chain = weft_chain_begin(c, config->layers[level] + !last);
     for (int i = 0; i < config->layers[level]; i++) {
-        x = weft_chain_next(c, &chain, layer(c, u, p, i, level, config->down_attention[level], x));
+        x = weft_chain_next(c, &chain, layer(c, u, p, i, level, config->down_attention[level], x, NULL));
         skip_push(u, x);
     }
     if (!last) {
@@ -81,8 +79,8 @@ static weft_tensor *mid_block(weft_ctx *c, struct pass *u, weft_params p, weft_t
     int level = u->config->blocks - 1;
     if (u->config->mid == WEFT_UNET_MID_NONE) return x;
     weft_scope s = weft_scope_begin(c, p);
-    x = layer(c, u, p, 0, level, u->config->mid == WEFT_UNET_MID_CROSS_ATTENTION, x);
-    if (u->config->mid == WEFT_UNET_MID_CROSS_ATTENTION) x = layer(c, u, p, 1, level, false, x);
+    x = layer(c, u, p, 0, level, u->config->mid == WEFT_UNET_MID_CROSS_ATTENTION, x, NULL);
+    if (u->config->mid == WEFT_UNET_MID_CROSS_ATTENTION) x = layer(c, u, p, 1, level, false, x, NULL);
     return weft_scope_end(c, s, x);
 }
 
@@ -93,8 +91,14 @@ static weft_tensor *up_block(weft_ctx *c, struct pass *u, weft_params p, int i, 
     weft_scope s = weft_scope_begin(c, p);
     weft_chain chain = weft_chain_begin(c, 2 * layers + (level > 0));
     for (int j = 0; j < layers; j++) {
-        x = weft_chain_next(c, &chain, skip_join(c, u, x));
-        x = weft_chain_next(c, &chain, layer(c, u, p, j, level, config->up_attention[i], x));
+        /* Joined here x and the skip can go before the layer runs; where it runs again, they stay and their join does not. */
+        weft_tensor *skip = skip_pop(u);
+        const bool join = !weft_recomputes(c);
+        x = weft_chain_next(c, &chain, join ? weft_concat2(c, -1, x, skip) : x);
+        if (join) weft_unref(skip);
+        x = layer(c, u, p, j, level, config->up_attention[i], x, join ? NULL : skip);
+        x = weft_chain_next(c, &chain, x);
+        if (!join) weft_unref(skip);
     }
     if (level > 0) {
         weft_tensor *next = u->skip[u->skips - 1];

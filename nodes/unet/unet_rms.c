@@ -16,6 +16,7 @@
 #include <math.h>
 
 #include "nodes/blocks.h"
+#include "runtime/autograd.h"
 
 #define MEMORY 4                /* num_mem_kv */
 #define MAX_KEPT (2 * WEFT_UNET_RMS_MAX_STAGES)
@@ -35,7 +36,7 @@ static weft_tensor *rms_norm(weft_ctx *c, weft_params p, weft_tensor *x) {
     weft_tensor *g = weft_param(c, p, "g", (weft_init){ .kind = WEFT_INIT_ONES }, WEFT_SHAPE(1, width, 1, 1));
     g = weft_cast(c, weft_reshape(c, g, WEFT_SHAPE(width)), weft_type(x));
     weft_tensor *length = weft_reduce(c, WEFT_REDUCE_SUM, weft_unary(c, WEFT_UNARY_SQUARE, x), 3);
-    length = weft_clamp(c, weft_unary(c, WEFT_UNARY_SQRT, length), 1e-12, INFINITY);
+    length = weft_unary(c, WEFT_UNARY_SQRT, weft_clamp(c, length, 1e-24, INFINITY));     /* so that 0 has a gradient */
     weft_tensor *y = weft_div(c, x, weft_reshape(c, length, WEFT_SHAPE(n, h, w, 1)));
     return weft_scope_end(c, s, weft_mul(c, y, weft_affine(c, g, sqrt((double)width), 0)));
 }
@@ -51,15 +52,29 @@ static weft_tensor *block(weft_ctx *c, weft_params p, weft_tensor *x, int64_t ou
     return weft_scope_end(c, s, weft_silu(c, x));
 }
 
-/* time: SiLU of the time embedding, (N, E). */
-static weft_tensor *resnet(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, weft_tensor *time) {
+struct resnet { weft_params p; int64_t out; };
+
+/* in: x, time. */
+static void run_resnet(weft_ctx *c, const void *user, weft_tensor *const *in, weft_tensor **result) {
+    const struct resnet *r = user;
+    const int64_t out = r->out;
+    weft_params p = r->p;
+    weft_tensor *x = in[0], *time = in[1];
     weft_scope s = weft_scope_begin(c, p);
     weft_tensor *t = weft_nn_linear(c, weft_sub(p, "mlp.1"), time, 2 * out, true);
     t = weft_reshape(c, t, WEFT_SHAPE(weft_dim(time, 0), 1, 1, 2 * out));
     weft_tensor *h = block(c, weft_sub(p, "block1"), x, out, t);
     h = block(c, weft_sub(p, "block2"), h, out, NULL);
     if (weft_dim(x, 3) != out) x = weft_block_conv(c, weft_sub(p, "res_conv"), x, out, 1);
-    return weft_scope_end(c, s, weft_add(c, h, x));
+    *result = weft_scope_end(c, s, weft_add(c, h, x));
+}
+
+/* time: SiLU of the time embedding, (N, E). */
+static weft_tensor *resnet(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, weft_tensor *time) {
+    struct resnet r = { p, out };
+    weft_tensor *y;
+    weft_recompute(c, run_resnet, &r, sizeof r, 2, (weft_tensor *const[]){ x, time }, 1, &y);
+    return y;
 }
 
 /* The i-th third of qkv (N,T,3·heads·d) as (N,T,heads,d), a view. */
@@ -101,8 +116,14 @@ static weft_tensor *linear_attention(weft_ctx *c, weft_params p, weft_tensor *qk
     return weft_reshape(c, weft_permute(c, y, heads_first), WEFT_SHAPE(n, tokens, heads * d));
 }
 
-/* x + attention(rms(x)) */
-static weft_tensor *attention(weft_ctx *c, weft_params p, weft_tensor *x, int heads, int d, bool full) {
+struct attention { weft_params p; int heads, d; bool full; };
+
+static void run_attention(weft_ctx *c, const void *user, weft_tensor *const *in, weft_tensor **out) {
+    const struct attention *a = user;
+    const int heads = a->heads, d = a->d;
+    const bool full = a->full;
+    weft_params p = a->p;
+    weft_tensor *x = in[0];
     weft_scope s = weft_scope_begin(c, p);
     int64_t n = weft_dim(x, 0), h = weft_dim(x, 1), w = weft_dim(x, 2), width = weft_dim(x, 3), inner = (int64_t)heads * d;
     weft_tensor *y = weft_reshape(c, rms_norm(c, weft_sub(p, "norm"), x), WEFT_SHAPE(n, h * w, width));
@@ -111,7 +132,15 @@ static weft_tensor *attention(weft_ctx *c, weft_params p, weft_tensor *x, int he
     y = weft_nn_linear(c, weft_sub(p, full ? "to_out" : "to_out.0"), y, width, true);
     y = weft_reshape(c, y, WEFT_SHAPE(n, h, w, width));
     if (!full) y = rms_norm(c, weft_sub(p, "to_out.1"), y);
-    return weft_scope_end(c, s, weft_add(c, y, x));
+    *out = weft_scope_end(c, s, weft_add(c, y, x));
+}
+
+/* x + attention(rms(x)) */
+static weft_tensor *attention(weft_ctx *c, weft_params p, weft_tensor *x, int heads, int d, bool full) {
+    struct attention a = { p, heads, d, full };
+    weft_tensor *y;
+    weft_recompute(c, run_attention, &a, sizeof a, 1, &x, 1, &y);
+    return y;
 }
 
 /* The four pixels of every 2×2 square side by side, channel by channel, then 1×1. */

@@ -19,7 +19,7 @@ static weft_norm norm_of(const weft_vae_config *config) {
 }
 
 static weft_tensor *resnet(weft_ctx *c, weft_params p, const weft_vae_config *config, int i, weft_tensor *x, int64_t out) {
-    return weft_block_resnet(c, weft_sub_at(p, "resnets", i), x, out, norm_of(config), NULL);
+    return weft_block_resnet(c, weft_sub_at(p, "resnets", i), x, NULL, out, norm_of(config), NULL);
 }
 
 static weft_tensor *mid_block(weft_ctx *c, weft_params p, const weft_vae_config *config, weft_tensor *x) {

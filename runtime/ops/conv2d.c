@@ -37,7 +37,7 @@ static bool walk(weft_ctx *c, const weft_tensor *x, const weft_tensor *w, weft_c
     return true;
 }
 
-/* ---- the gradient: operands x, w, b, row, residual; kept x where w wants one, w where x does ------------------------ */
+/* ---- the gradient: operands x, w, b, row, residual; kept x where w wants one, w where x does --------------------- */
 
 static double products(const weft_conv2d_args *f) {
     return 2.0 * (double)(f->n * f->oh * f->ow) * (double)f->o * (double)(f->kh * f->kw * f->c);

@@ -67,7 +67,8 @@ static void affine_backward(weft_ctx *c, const weft_entry *e) {
     weft_tensor *dy = weft_dense_dy(c, e), *dx = dy ? weft_gradient_new(c, e, 0, dy) : NULL;
     if (!dx) return;
     weft_affine_grad_args a = { .type = f->type, .n = f->n, .scale = f->scale, .shift = f->shift, .low = f->low,
-                                .high = f->high, .x = weft_raw(weft_kept(e, 0)), .dy = weft_raw(dy), .dx = weft_raw(dx) };
+                                .high = f->high, .x = weft_raw(weft_kept(e, 0)), .dy = weft_raw(dy),
+                                .dx = weft_raw(dx) };
     WEFT_GRADIENT_RUN(c, e, affine_grad, a);
     weft_give(c, e, 0, dx);
 }
@@ -149,8 +150,9 @@ static void note_binary(weft_ctx *c, const weft_op *op, const weft_binary_args *
                         weft_tensor *y) {
     const bool da = weft_requires_grad(a), db = weft_requires_grad(b);
     const weft_binary_op which = args->op;
-    const bool both = which == WEFT_BINARY_MIN || which == WEFT_BINARY_MAX, divides = which == WEFT_BINARY_DIV;
-    const bool keeps_a = both || (which == WEFT_BINARY_MUL && db), keeps_b = both || divides || (which == WEFT_BINARY_MUL && da);
+    const bool both = which == WEFT_BINARY_MIN || which == WEFT_BINARY_MAX;
+    const bool times = which == WEFT_BINARY_MUL, divides = which == WEFT_BINARY_DIV;
+    const bool keeps_a = both || (times && db), keeps_b = both || divides || (times && da);
     weft_op_note(c, op, y, &which, sizeof which, WEFT_TENSORS(a, b),
                  WEFT_TENSORS(keeps_a ? a : NULL, keeps_b ? b : NULL, divides && db ? y : NULL));
 }

@@ -12,8 +12,8 @@ typedef struct weft_tape_entry weft_entry;
 static inline bool weft_wants(const weft_entry *e, int i) { return e->operand[i] != 0; }
 static inline weft_tensor *weft_kept(const weft_entry *e, int i) { return e->keep[i].t; }
 
-/* The gradient of operand i, of its shape, any strides; another type is converted. Nothing happens where it wants none or
- * g is NULL. */
+/* The gradient of operand i, of its shape, any strides; another type is converted. Nothing happens where it wants
+ * none or g is NULL. */
 void weft_give(weft_ctx *c, const weft_entry *e, int i, weft_tensor *g);
 /* The same with g of a shape that the operand was broadcast to: summed. */
 void weft_give_sum(weft_ctx *c, const weft_entry *e, int i, weft_tensor *g);

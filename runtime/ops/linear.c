@@ -28,7 +28,7 @@ static bool check(weft_ctx *c, const weft_tensor *x, const weft_tensor *w) {
     return weft_op_takes(c, op, x->type) && weft_weight_takes(c, op, w);
 }
 
-/* ---- the gradient: operands x, w, b, residual; kept x where w wants one, w where x does ----------------------------- */
+/* ---- the gradient: operands x, w, b, residual; kept x where w wants one, w where x does -------------------------- */
 
 /* dx = dy·W: a product with the weight turned over, on top of what dx holds. */
 static void backward_x(weft_ctx *c, const weft_entry *e, const weft_tensor *dy, int64_t ldy) {

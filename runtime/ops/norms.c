@@ -3,7 +3,8 @@
 #include <math.h>
 #include "runtime/ops/gradient.h"
 
-/* The gradients: operands x, gamma, beta; kept x, gamma, beta, mean, rstd. A result nobody wants is NULL to the kernel. */
+/* The gradients: operands x, gamma, beta; kept x, gamma, beta, mean, rstd. A result nobody wants is NULL to the
+ * kernel. */
 
 static weft_tensor *wanted(weft_ctx *c, const weft_entry *e, int i, weft_tensor *reuse) {
     return weft_wants(e, i) ? weft_gradient_new(c, e, i, reuse) : NULL;
