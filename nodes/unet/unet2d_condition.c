@@ -48,7 +48,7 @@ static weft_tensor *transformer(weft_ctx *c, struct pass *u, weft_params p, int 
     return weft_transformer2d(c, p, &how, x, u->in->context);
 }
 
-/* The i-th layer of a block: a resnet and, where the block has them, a transformer. skip: joined to x first, or NULL. */
+/* The i-th layer of a block: a resnet and, where the block has them, a transformer. skip (or NULL) joins x first. */
 static weft_tensor *layer(weft_ctx *c, struct pass *u, weft_params p, int i, int level, bool attention,
                           weft_tensor *x, weft_tensor *skip) {
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
@@ -91,7 +91,7 @@ static weft_tensor *up_block(weft_ctx *c, struct pass *u, weft_params p, int i, 
     weft_scope s = weft_scope_begin(c, p);
     weft_chain chain = weft_chain_begin(c, 2 * layers + (level > 0));
     for (int j = 0; j < layers; j++) {
-        /* Joined here x and the skip can go before the layer runs; where it runs again, they stay and their join does not. */
+        /* Joined here x and the skip can go before the layer runs; where it will run again, they stay instead. */
         weft_tensor *skip = skip_pop(u);
         const bool join = !weft_recomputes(c);
         x = weft_chain_next(c, &chain, join ? weft_concat2(c, -1, x, skip) : x);

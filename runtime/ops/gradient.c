@@ -2,7 +2,9 @@
 #include <string.h>
 #include "runtime/ops/gradient.h"
 
-static const struct tape_slot *slot_of(weft_ctx *c, const weft_entry *e, int i) { return &c->tape->slot[e->operand[i]]; }
+static const struct tape_slot *slot_of(weft_ctx *c, const weft_entry *e, int i) {
+    return &c->tape->slot[e->operand[i]];
+}
 
 void weft_give(weft_ctx *c, const weft_entry *e, int i, weft_tensor *g) {
     if (!weft_wants(e, i) || !g) return;
@@ -49,7 +51,7 @@ void weft_give_sum(weft_ctx *c, const weft_entry *e, int i, weft_tensor *g) {
 weft_tensor *weft_gradient_begin(weft_ctx *c, const weft_entry *e, int i, weft_dtype type, bool *adds) {
     const struct tape_slot *s = slot_of(c, e, i);
     weft_tensor *at = s->leaf ? s->leaf->grad : s->grad;
-    *adds = at && at != e->dy && type == s->type && (s->leaf || weft_is_sole(at));
+    *adds = at && type == s->type && (s->leaf || weft_is_sole(at));
     return *adds ? at : weft_tensor_make(c, e->op->name, type, s->rank, s->shape);
 }
 
