@@ -64,7 +64,8 @@ static const struct { const char *name; call_fn *call; bool ties; } cases[] = {
     { "group_norm", group_norm, false }, { "group_norm_silu", group_norm_silu, false },
     { "layer_norm", layer_norm, false }, { "softmax", softmax, false }, { "embedding", embedding, false },
     { "nearest", nearest, false }, { "nearest_exact", nearest_exact, false }, { "bilinear", bilinear, false },
-    { "bicubic", bicubic, false }, { "area", area, false }, { "pad", pad, false }, { "pad_reflect", pad_reflect, false },
+    { "bicubic", bicubic, false }, { "area", area, false }, { "pad", pad, false },
+    { "pad_reflect", pad_reflect, false },
     { "pad_replicate", pad_replicate, false },
 };
 enum { CASES = sizeof cases / sizeof *cases };
