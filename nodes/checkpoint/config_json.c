@@ -129,9 +129,6 @@ char *weft_clip_text_config_json(const weft_clip_text_config *t, int bos, int pa
     number(&w, "bos_token_id", bos);
     number(&w, "eos_token_id", t->eos);
     number(&w, "pad_token_id", pad);
-    number(&w, "attention_dropout", 0);
-    number(&w, "initializer_factor", 1);
-    number(&w, "initializer_range", 0.02);
     return end(w);
 }
 
