@@ -403,7 +403,7 @@ TEST(trained_weights_are_used_and_written) {
         }
     }
     CHECK(before[1] < 0.99 * before[0] && before[2] < 0.99 * before[1]);
-    CHECK(!weft_tree_write(c, t, path, WEFT_F32) && !weft_tree_add_file(c, read, path, NULL, NULL));
+    CHECK(!weft_tree_write(c, t, "", path, WEFT_F32) && !weft_tree_add_file(c, read, path, NULL, NULL));
     double after[2];
     for (int i = 0; i < 2 && weft_ok(c); i++) {
         weft_scope s = weft_scope_named(c, "look");
