@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include "runtime/nearest.h"
 
 static const char state_key, error_key;
 
@@ -45,8 +44,8 @@ static void blame_from(bind_blame *blame, weft_fault f) {
     snprintf(blame->input, sizeof blame->input, "%s", f.input ? f.input : "");
 }
 
-/* Throws an error with the message on top of the stack. */
-static int throw(lua_State *L, weft_status status, const bind_blame *blame) {
+/* Makes an error of the message on top of the stack, in its place. */
+static void make_error(lua_State *L, weft_status status, const bind_blame *blame) {
     lua_createtable(L, 0, 8);
     lua_insert(L, -2);
     lua_setfield(L, -2, "message");
@@ -59,10 +58,9 @@ static int throw(lua_State *L, weft_status status, const bind_blame *blame) {
     lua_setfield(L, -2, "where");
     lua_rawgetp(L, LUA_REGISTRYINDEX, &error_key);
     lua_setmetatable(L, -2);
-    return lua_error(L);
 }
 
-int bind_throw(lua_State *L, bind_state *b) {
+void bind_push_error(lua_State *L, bind_state *b) {
     weft_ctx *c = b->session.c;
     char message[2048];
     weft_status status = weft_error(c);
@@ -71,7 +69,20 @@ int bind_throw(lua_State *L, bind_state *b) {
     snprintf(message, sizeof message, "%s", weft_message(c));
     weft_clear(c);
     lua_pushstring(L, message);
-    return throw(L, status, &blame);
+    make_error(L, status, &blame);
+}
+
+int bind_throw(lua_State *L, bind_state *b) {
+    bind_push_error(L, b);
+    return lua_error(L);
+}
+
+/* Throws with the message on top of the stack. */
+static int throw(lua_State *L, weft_status status, weft_fault about) {
+    bind_blame blame;
+    blame_from(&blame, about);
+    make_error(L, status, &blame);
+    return lua_error(L);
 }
 
 int bind_error_about(lua_State *L, weft_status status, weft_fault about, const char *format, ...) {
@@ -79,9 +90,7 @@ int bind_error_about(lua_State *L, weft_status status, weft_fault about, const c
     va_start(args, format);
     lua_pushvfstring(L, format, args);
     va_end(args);
-    bind_blame blame;
-    blame_from(&blame, about);
-    return throw(L, status, &blame);
+    return throw(L, status, about);
 }
 
 int bind_error(lua_State *L, weft_status status, const char *input, const char *format, ...) {
@@ -89,9 +98,7 @@ int bind_error(lua_State *L, weft_status status, const char *input, const char *
     va_start(args, format);
     lua_pushvfstring(L, format, args);
     va_end(args);
-    bind_blame blame;
-    blame_from(&blame, (weft_fault){ .input = input });
-    return throw(L, status, &blame);
+    return throw(L, status, (weft_fault){ .input = input });
 }
 
 const char *bind_near(lua_State *L, const char *best) { return best ? lua_pushfstring(L, "; did you mean %s?", best) : ""; }
@@ -145,6 +152,7 @@ bind_state *bind_of(lua_State *L) {
 /* Everything that hung on the context is gone: Lua finalises in the opposite order of making, and this was the first. */
 static int state_gc(lua_State *L) {
     bind_state *b = lua_touserdata(L, 1);
+    weft_runner_free(b->runner);
     weft_rng_free(b->rng);
     session_stop(&b->session);
     *b = (bind_state){ 0 };
@@ -175,10 +183,31 @@ void *bind_scratch(lua_State *L, size_t bytes) {
     return p;
 }
 
+#define HELD "weft.held"
+
+int bind_held_gc(lua_State *L) {
+    bind_held *h = lua_touserdata(L, 1);
+    if (h->p) h->release(h->p);
+    h->p = NULL;
+    return 0;
+}
+
+bind_held *bind_hold(lua_State *L, void (*release)(void *p)) {
+    bind_held *h = bind_scratch(L, sizeof *h);
+    h->release = release;
+    if (luaL_newmetatable(L, HELD)) {
+        lua_pushcfunction(L, bind_held_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    return h;
+}
+
 /* ---- memory ------------------------------------------------------------------------------------------------------------------------------------------ */
 
 void bind_weigh(lua_State *L, bind_state *b) {
-    size_t live = weft_memory_live(b->session.c), step = b->base / 4 > 64 << 20 ? b->base / 4 : 64 << 20;
+    size_t live = weft_memory_live(b->session.c), limit = weft_memory_limit(b->session.c), step = b->base / 4 > 64 << 20 ? b->base / 4 : 64 << 20;
+    if (limit && step > limit / 16) step = limit / 16;
     if (live < b->base) b->base = live;
     if (live < b->base + step) return;
     lua_gc(L, LUA_GCCOLLECT, 0);
@@ -215,15 +244,6 @@ int bind_result(lua_State *L, bind_state *b, bind_compute *fn, const void *argum
 
 /* ---- the module ---------------------------------------------------------------------------------------------------------------------------------------- */
 
-/* A name that the module lacks: one of the Lua library's parts, loaded on first use, or a mistake. */
-static int module_index(lua_State *L) {
-    const char *name = luaL_tolstring(L, 2, NULL);
-    weft_nearest near = { .name = name };
-    for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1))
-        if (lua_type(L, -2) == LUA_TSTRING) weft_nearest_try(&near, lua_tostring(L, -2));
-    return bind_error(L, WEFT_E_ARGUMENT, NULL, "there is no weft.%s%s", name, bind_near(L, near.best));
-}
-
 static void make_state(lua_State *L) {
     static const luaL_Reg error_methods[] = { { "__tostring", error_text }, { "__concat", error_concat }, { NULL, NULL } };
     luaL_newlib(L, error_methods);
@@ -244,9 +264,5 @@ int bind_module(lua_State *L) {
 #define B(name) bind_add_##name(L);
     BIND_PARTS(B)
 #undef B
-    lua_createtable(L, 0, 1);
-    lua_pushcfunction(L, module_index);
-    lua_setfield(L, -2, "__index");
-    lua_setmetatable(L, -2);
     return 1;
 }

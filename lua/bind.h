@@ -14,7 +14,7 @@
 #include "runtime/rng.h"
 
 /* The parts of the module: B(name) stands for bind_add_name() in lua/bind_name.c, which adds to the module, the table on top of the stack. */
-#define BIND_PARTS(B) B(scope) B(tensor) B(operations) B(session) B(node)
+#define BIND_PARTS(B) B(scope) B(tensor) B(operations) B(session) B(node) B(graph) B(register) B(files) B(sandbox) B(library)
 
 #define B(name) void bind_add_##name(lua_State *L);
 BIND_PARTS(B)
@@ -32,6 +32,10 @@ typedef struct bind_state {
     weft_rng *rng;              /* the default generator; made on first use */
     uint64_t seed;              /* of it */
     struct bind_scope *scope;   /* the innermost open one */
+    weft_runner *runner;        /* keeps results from one run of a graph to the next; made on first use */
+    int64_t runs, last_run;     /* runs so far; the last that was the runner's */
+    struct sink *sink;          /* of the run that goes on; NULL: none does (bind_graph.c) */
+    bool tells_events;          /* it wants to be told of events */
     size_t base;                /* the fewest bytes that were live since the last collection */
 } bind_state;
 
@@ -51,6 +55,8 @@ static inline void bind_leave(bind_state *b, lua_State *outer) { b->L = outer; }
 
 /* Throws the context's error and clears it. */
 int bind_throw(lua_State *L, bind_state *b);
+/* The same without throwing: pushes the table. */
+void bind_push_error(lua_State *L, bind_state *b);
 /* Throws an error of the binding's own; format as lua_pushfstring(). input: the argument it is about, or NULL. */
 int bind_error(lua_State *L, weft_status status, const char *input, const char *format, ...);
 /* The same about a node's input; about: type, node, class_name, input, each may be NULL. */
@@ -93,16 +99,31 @@ bool bind_retry(lua_State *L, bind_state *b);
 
 /* Bytes on the stack that Lua frees; zeroed. */
 void *bind_scratch(lua_State *L, size_t bytes);
+/* A pointer on the stack, NULL at first, that Lua releases unless it is NULL. */
+typedef struct bind_held { void *p; void (*release)(void *p); } bind_held;
+bind_held *bind_hold(lua_State *L, void (*release)(void *p));
+int bind_held_gc(lua_State *L);         /* __gc, for a metatable of one's own */
+weft_graph *bind_graph_try(lua_State *L, int idx);      /* NULL where it is none */
+
+/* ---- the part in Lua: lua/lib/NAME.lua (CMake makes the table) --------------------------------------------------------------------------------- */
+
+typedef struct bind_source { const char *name, *first, *end; } bind_source;
+extern const bind_source bind_sources[];                /* up to one without a name */
+const bind_source *bind_source_find(const char *name);  /* NULL where there is none */
 
 /* ---- values: what goes into ports and comes out ---------------------------------------------------------------------------------------------- */
 
 /* n empty values on the stack; Lua clears them in the end, bind_values_clear() at once. */
 weft_value *bind_values_new(lua_State *L, int n);
 void bind_values_clear(lua_State *L, int idx);
-/* The Lua value at idx as one for a port (texts are borrowed); about: the class, node and input for the error that it throws where it does not suit. */
+/* The Lua value at idx as one for a port (texts are borrowed); about: class, node and input for the error that it throws where it does not suit;
+ * its details: what the port is, where it is not an input. */
 weft_value bind_value_at(lua_State *L, int idx, const weft_port *port, weft_fault about);
 /* Pushes a value: a number, text, or a box with a reference of its own. */
 void bind_push_value(lua_State *L, bind_state *b, const weft_value *v);
+
+/* The Lua value that an object holds; false, with nothing pushed, where it is of another kind. */
+bool bind_push_object_value(lua_State *L, const weft_object *o);
 
 /* ---- arguments --------------------------------------------------------------------------------------------------------------------------------- */
 

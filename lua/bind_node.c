@@ -30,7 +30,8 @@ void bind_values_clear(lua_State *L, int idx) { clear(lua_touserdata(L, idx)); }
 static int unfit(lua_State *L, int idx, const weft_port *p, weft_fault about, const char *wanted) {
     about.type = "invalid_input_type";
     about.input = p->name;
-    return bind_error_about(L, WEFT_E_ARGUMENT, about, "%s: input %s takes %s, not %s", about.class_name, p->name, wanted, bind_kind(L, idx));
+    return bind_error_about(L, WEFT_E_ARGUMENT, about, "%s: %s %s takes %s, not %s", about.class_name, about.details ? about.details : "input", p->name, wanted,
+                            bind_kind(L, idx));
 }
 
 /* Any Lua value that has a kind of its own. */
@@ -100,12 +101,6 @@ void bind_push_value(lua_State *L, bind_state *b, const weft_value *v) {
 
 /* ---- calling --------------------------------------------------------------------------------------------------------------------------------------------- */
 
-static int count(const weft_port *ports) {
-    int n = 0;
-    while (ports && ports[n].name) n++;
-    return n;
-}
-
 /* The table's inputs as names and values; values borrow from the table at idx. Returns how many. */
 static int read_inputs(lua_State *L, int idx, const weft_node *node, const char **names, weft_value *given) {
     int n = 0, unknown = 0;
@@ -137,7 +132,7 @@ static int call(lua_State *L) {
     const weft_node *node = lua_touserdata(L, lua_upvalueindex(1));
     bind_state *b = bind_open(L);
     weft_ctx *c = b->session.c;
-    int inputs = count(node->inputs), outputs = count(node->outputs);
+    int inputs = weft_port_count(node->inputs), outputs = weft_port_count(node->outputs);
     lua_settop(L, 1);
     if (lua_isnil(L, 1)) {
         lua_newtable(L);
@@ -252,7 +247,7 @@ static int describe(lua_State *L) {
     const char *const keys[] = { "inputs", "outputs" };
     for (int t = 0; t < 2; t++) {
         lua_newtable(L);
-        for (int i = 0; i < count(tables[t]); i++) {
+        for (int i = 0; i < weft_port_count(tables[t]); i++) {
             push_port(L, &tables[t][i], t == 0);
             lua_rawseti(L, -2, i + 1);
         }

@@ -91,7 +91,7 @@ static int object_index(lua_State *L) {
     bind_box *box = lua_touserdata(L, 1);
     const char *name = lua_tostring(L, 2);
     if (name && box->object && !strcmp(name, "type")) lua_pushstring(L, box->object->class->type);
-    else lua_pushnil(L);
+    else if (!name || !box->object || strcmp(name, "value") || !bind_push_object_value(L, box->object)) lua_pushnil(L);
     return 1;
 }
 

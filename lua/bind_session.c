@@ -1,5 +1,7 @@
-/* What there is once in a Lua state: weft.configure(), weft.progress(), weft.memory(). */
+/* What there is once in a Lua state: weft.configure(), weft.progress(), weft.memory(), weft.clock(), weft.terminal(). */
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 #include "lua/bind.h"
 #include "runtime/nearest.h"
 
@@ -109,6 +111,7 @@ static int configure(lua_State *L) {
     session *s = &b->session;
     if (!lua_istable(L, 1)) return bind_error(L, WEFT_E_ARGUMENT, NULL, "configure: a table {threads=, memory=, models= …} is wanted, not %s", bind_kind(L, 1));
     luaL_checkstack(L, 40, "configure");
+    if (b->sink) return bind_error(L, WEFT_E_ARGUMENT, NULL, "configure: a graph is running");
     check_names(L);
     int threads = threads_setting(L, s->threads), precision = precision_setting(L, s->precision);
     size_t memory = memory_setting(L, s->memory);
@@ -120,6 +123,8 @@ static int configure(lua_State *L) {
     lua_pushvalue(L, anchor);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &anchor_key);
     s->folders = folders;
+    weft_runner_free(b->runner);        /* it knows the old folders */
+    b->runner = NULL;
     s->device = device;
     s->threads = threads;
     s->precision = precision;
@@ -181,7 +186,22 @@ static int memory(lua_State *L) {
     return 1;
 }
 
+/* ---- for bars ------------------------------------------------------------------------------------------------------------------------------------------------ */
+
+/* Seconds since some moment, as a clock on the wall counts them. */
+static int wall_clock(lua_State *L) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    lua_pushnumber(L, (double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
+    return 1;
+}
+
+static int terminal(lua_State *L) {
+    lua_pushboolean(L, isatty(STDERR_FILENO));
+    return 1;
+}
+
 void bind_add_session(lua_State *L) {
-    static const luaL_Reg functions[] = { { "configure", configure }, { "progress", progress }, { "memory", memory }, { NULL, NULL } };
+    static const luaL_Reg functions[] = { { "configure", configure }, { "progress", progress }, { "memory", memory }, { "clock", wall_clock }, { "terminal", terminal }, { NULL, NULL } };
     luaL_setfuncs(L, functions, 0);
 }

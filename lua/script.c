@@ -58,6 +58,7 @@ static int run(lua_State *L) {
     const char *file = !k->code && strcmp(k->argv[k->at], "-") ? k->argv[k->at] : NULL;
     int failed = k->code ? luaL_loadbuffer(L, k->code, strlen(k->code), "=(command line)") : luaL_loadfile(L, file);
     if (!failed) failed = lua_pcall(L, push_arguments(L, k->argc, k->argv, k->at), 0, 1);
+    session_end_bar();
     if (failed && !stopped) fprintf(stderr, "weft: %s\n", luaL_tolstring(L, -1, NULL));
     lua_pushboolean(L, !failed);
     return 1;

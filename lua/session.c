@@ -26,7 +26,7 @@ static double now(void) {
 /* Whether the cursor stands behind a bar that was not finished. */
 static bool bar_is_open;
 
-static void close_bar(void) {
+void session_end_bar(void) {
     if (bar_is_open) fputc('\n', stderr);
     bar_is_open = false;
 }
@@ -46,7 +46,7 @@ static bool show_progress(void *user, const char *what, int64_t done, int64_t to
     (void)user;
     if (!session_shows(what)) return true;
     if (!bar_is_open || strcmp(last, what)) {
-        close_bar();
+        session_end_bar();
         start = now();
         first = done;
         snprintf(last, sizeof last, "%s", what);
@@ -58,7 +58,7 @@ static bool show_progress(void *user, const char *what, int64_t done, int64_t to
     fprintf(stderr, "\r%-8s [%s] %lld/%lld", what, bar, (long long)done, (long long)total);
     if (done > first) fprintf(stderr, "  %.2f s/step ", (now() - start) / (double)(done - first));
     bar_is_open = true;
-    if (done >= total) close_bar();
+    if (done >= total) session_end_bar();
     fflush(stderr);
     return true;
 }
@@ -125,7 +125,7 @@ void session_close(session *s) {
 }
 
 int session_fail(session *s, const char *command) {
-    close_bar();
+    session_end_bar();
     if (weft_error(s->c) == WEFT_E_CANCELLED) {
         fputs("interrupted\n", stderr);
         return 130;

@@ -38,6 +38,8 @@ void session_stop(session *s);
 void session_interrupts(weft_ctx *c);
 /* Shows warnings, and progress on a terminal. */
 void session_progress(weft_ctx *c);
+/* Goes to a new line where a bar stands unfinished: before a message. */
+void session_end_bar(void);
 
 /* session_start() with the command line's options, progress and Ctrl-C; false after a message. session_close() in either case. */
 bool session_open(session *s, const char *command);

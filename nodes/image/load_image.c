@@ -17,34 +17,40 @@ static weft_tensor *to_unit(weft_ctx *c, weft_tensor *pixels) {
     return weft_reshape(c, x, WEFT_SHAPE(1, weft_dim(pixels, 0), weft_dim(pixels, 1), weft_dim(pixels, 2)));
 }
 
-/* The picture that a name stands for, (1, H, W, 1 to 4); NULL with the error set. */
-static weft_tensor *load(weft_ctx *c, const char *name) {
+bool weft_image_load(weft_ctx *c, const char *path, weft_tensor **image, weft_tensor **mask) {
+    weft_tensor *pixels = weft_picture_load(c, path), *x = pixels ? to_unit(c, pixels) : NULL;
+    if (!x) return false;
+    int64_t channels = weft_dim(x, 3), h = weft_dim(x, 1), w = weft_dim(x, 2);
+    weft_tensor *first = weft_slice(c, x, 3, 0, channels < 3 ? 1 : 3);
+    *image = weft_contiguous(c, channels < 3 ? weft_broadcast(c, first, WEFT_SHAPE(1, h, w, 3)) : first);
+    if (channels == 2 || channels == 4)
+        *mask = weft_affine(c, weft_reshape(c, weft_slice(c, x, 3, channels - 1, 1), WEFT_SHAPE(1, h, w)), -1, 1);
+    else *mask = weft_full(c, WEFT_F32, WEFT_SHAPE(1, 64, 64), 0);
+    return weft_ok(c);
+}
+
+/* The path of the picture that a name stands for, to be freed; NULL with the error set. */
+static char *find(weft_ctx *c, const char *name) {
     const weft_folders *folders = weft_run_info_of(c)->folders;
     if (!folders) {
         weft_fail(c, WEFT_E_FILE, "no input folder was given");
         return NULL;
     }
-    char *path = weft_folders_find(c, folders, "input", name);
-    weft_tensor *x = path ? weft_picture_load(c, path) : NULL;
-    free(path);
-    return x ? to_unit(c, x) : NULL;
+    return weft_folders_find(c, folders, "input", name);
 }
 
 static void load_image_run(weft_ctx *c, void *self) {
     struct load_image *n = self;
-    weft_tensor *x = load(c, n->image);
-    if (!x) return;
-    int64_t channels = weft_dim(x, 3), h = weft_dim(x, 1), w = weft_dim(x, 2);
-    weft_tensor *first = weft_slice(c, x, 3, 0, channels < 3 ? 1 : 3);
-    n->out = weft_contiguous(c, channels < 3 ? weft_broadcast(c, first, WEFT_SHAPE(1, h, w, 3)) : first);
-    if (channels == 2 || channels == 4)
-        n->mask = weft_affine(c, weft_reshape(c, weft_slice(c, x, 3, channels - 1, 1), WEFT_SHAPE(1, h, w)), -1, 1);
-    else n->mask = weft_full(c, WEFT_F32, WEFT_SHAPE(1, 64, 64), 0);
+    char *path = find(c, n->image);
+    if (path && !weft_image_load(c, path, &n->out, &n->mask)) n->out = NULL;
+    free(path);
 }
 
 static void load_image_mask_run(weft_ctx *c, void *self) {
     struct load_image *n = self;
-    weft_tensor *x = load(c, n->image);
+    char *path = find(c, n->image);
+    weft_tensor *pixels = path ? weft_picture_load(c, path) : NULL, *x = pixels ? to_unit(c, pixels) : NULL;
+    free(path);
     if (!x) return;
     int64_t channels = weft_dim(x, 3), h = weft_dim(x, 1), w = weft_dim(x, 2);
     if (n->channel == ALPHA && channels != 2 && channels != 4) {

@@ -105,6 +105,11 @@ static long next_number(const char *path) {
 
 /* ---- saving ------------------------------------------------------------------------------------------------------ */
 
+weft_status weft_image_save(weft_ctx *c, const char *path, weft_tensor *image, const char *const *texts) {
+    weft_tensor *pixels = weft_cast(c, weft_clamp(c, weft_affine(c, image, 255, 0), 0, 255), WEFT_U8);
+    return weft_picture_save(c, path, pixels, texts);
+}
+
 /* *number: the last picture's of this batch, 0 for the first; numbers never fall within a batch, even where %batch_num%
  * parts the names. */
 static bool save_one(weft_ctx *c, weft_tensor *image, const char *folder, const char *kind, const char *name,
@@ -121,8 +126,7 @@ static bool save_one(weft_ctx *c, weft_tensor *image, const char *folder, const 
     int n = 0;
     if (info->prompt_json) { texts[n++] = "prompt"; texts[n++] = info->prompt_json; }
     if (info->workflow_json) { texts[n++] = "workflow"; texts[n++] = info->workflow_json; }
-    weft_tensor *pixels = weft_cast(c, weft_clamp(c, weft_affine(c, image, 255, 0), 0, 255), WEFT_U8);
-    if (weft_picture_save(c, path, pixels, texts)) return false;
+    if (weft_image_save(c, path, image, texts)) return false;
     if (info->wrote) info->wrote(info->user, "images", path + strlen(folder) + 1, kind);
     return true;
 }

@@ -229,6 +229,18 @@ weft_status weft_graph_set(weft_ctx *c, weft_graph *g, const char *id, const cha
     return weft_gnode_set(c, n, input, literal);
 }
 
+weft_status weft_graph_fill(weft_ctx *c, weft_graph *g, const char *id) {
+    weft_gnode *n = need(c, g, id);
+    for (const weft_port *p = n && n->node ? n->node->inputs : NULL; p && p->name && weft_ok(c); p++) {
+        weft_value v;
+        if (weft_gnode_input(n, p->name) || p->flags & (WEFT_PORT_OPTIONAL | WEFT_PORT_LINK_ONLY)) continue;
+        if (weft_port_initial(p, &v)) weft_graph_set(c, g, id, p->name, &v);
+        else if (p->kind == WEFT_PORT_STRING || p->kind == WEFT_PORT_CHOICE) weft_graph_no_memory(c);
+        weft_value_clear(&v);
+    }
+    return weft_error(c);
+}
+
 weft_status weft_graph_set_text(weft_ctx *c, weft_graph *g, const char *id, const char *input, const char *text) {
     weft_gnode *n = need(c, g, id);
     if (!n) return weft_error(c);

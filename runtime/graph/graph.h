@@ -58,6 +58,8 @@ const char *weft_graph_workflow(const weft_graph *g);                   /* the U
 
 /* Editing. Ids are text ("3", "12:5"). A link to what is not there yet is allowed; checking tells. */
 const char *weft_graph_add(weft_ctx *c, weft_graph *g, const char *id, const char *class_name);     /* id NULL: the next free number; returns the id */
+/* Writes the default of every input that stands empty and has one (no optional ones), as an editor does for a new node. */
+weft_status weft_graph_fill(weft_ctx *c, weft_graph *g, const char *id);
 weft_status weft_graph_remove(weft_ctx *c, weft_graph *g, const char *id);
 weft_status weft_graph_set(weft_ctx *c, weft_graph *g, const char *id, const char *input, const weft_value *v);
 weft_status weft_graph_set_text(weft_ctx *c, weft_graph *g, const char *id, const char *input, const char *text);  /* read as the port's kind wants: --set */

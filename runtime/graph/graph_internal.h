@@ -66,12 +66,6 @@ void weft_graph_blame_node(weft_ctx *c, const char *node, const char *class_name
 bool weft_port_initial(const weft_port *port, weft_value *out);
 /* Whether a class gives out the one thing it is given, whatever that is (Reroute). Takes NULL. */
 bool weft_node_passes_on(const weft_node *n);
-const weft_port *weft_port_find(const weft_port *ports, const char *name);
-int weft_port_count(const weft_port *ports);
-/* Stores a value in the node's struct; the field borrows from the value. A CHOICE must be one of the port's (−1 is stored otherwise). */
-void weft_port_store(const weft_port *port, void *self, const weft_value *v);
-/* An output as it stands in the struct, borrowed. */
-void weft_port_take(const weft_port *port, void *self, weft_value *v);
 
 /* The nodes that `targets` (NULL-terminated ids; NULL: all output nodes) need, each behind what it links to. */
 typedef struct weft_plan {

@@ -117,6 +117,7 @@ typedef struct weft_node {
     /* Adds to the signature what the inputs do not say (a file's size and time): bytes are hashed. NULL: nothing. */
     void (*sign)(weft_ctx *c, const void *self, void (*add)(void *user, const void *bytes, size_t n), void *user);
     void (*run)(weft_ctx *c, void *self);
+    void *user;                 /* the maker's own, for run(), sign() and check(): weft_run_info_of(c)->node->user. NULL: nothing */
 } weft_node;
 
 /* A value on its way: what a port holds, by kind. */
@@ -128,6 +129,13 @@ typedef struct weft_value {
 /* Copies (strings) or takes references; 0 without memory. */
 bool weft_value_copy(weft_value *to, const weft_value *from);
 void weft_value_clear(weft_value *v);
+
+const weft_port *weft_port_find(const weft_port *ports, const char *name);     /* NULL where there is none */
+int weft_port_count(const weft_port *ports);
+/* Stores a value in the node's struct; the field borrows from the value. A CHOICE must be one of the port's (−1 is stored otherwise). */
+void weft_port_store(const weft_port *port, void *self, const weft_value *v);
+/* An output as it stands in the struct, borrowed. */
+void weft_port_take(const weft_port *port, void *self, weft_value *v);
 
 /* ---- the registry ------------------------------------------------------------------------------------------------------- */
 
