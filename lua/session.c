@@ -65,7 +65,7 @@ static bool show_progress(void *user, const char *what, int64_t done, int64_t to
 
 static void show_warning(void *user, const char *text) {
     (void)user;
-    close_bar();
+    session_end_bar();
     fprintf(stderr, "warning: %s\n", text);
 }
 
