@@ -4,8 +4,11 @@
  *
  * Chunks are encoded as one batch and laid one behind the other along the tokens.
  */
+#include "nodes/conditioning/embeddings.h"
 #include "nodes/conditioning/prompt.h"
-#include "nodes/values.h"
+#include "nodes/loaders/loaders.h"
+
+#include <stdlib.h>
 
 /* ---- CLIPTextEncode ---------------------------------------------------------------------------------------------- */
 
@@ -29,7 +32,8 @@ static weft_tensor *apply_weights(weft_ctx *c, weft_tensor *z, const weft_prompt
 
 static void encode(weft_ctx *c, struct clip_text_encode *n, const weft_prompt *p) {
     const weft_clip *k = n->clip;
-    weft_clip_text_inputs in = { .ids = ids_tensor(c, k->tokenizer, p), .type = WEFT_F32, .layer = k->layer,
+    weft_clip_text_inputs in = { .ids = ids_tensor(c, k->tokenizer, p), .vectors = p->vectors,
+                                 .type = WEFT_F32, .layer = k->layer,
                                  .final_norm = true, .pooled = true };
     weft_clip_text_outputs out;
     if (weft_clip_text(c, weft_root(k->weights->tree), &k->config, &in, &out)) return;
@@ -40,6 +44,14 @@ static void encode(weft_ctx *c, struct clip_text_encode *n, const weft_prompt *p
     if (weft_ok(c)) n->conditioning = weft_conditioning_new(c, 1, &cond);
 }
 
+static weft_tensor *find_embedding(weft_ctx *c, void *user, const char *name) {
+    const weft_clip *k = user;
+    char *path = weft_embedding_find(c, weft_run_info_of(c)->folders, name);
+    weft_tensor *vectors = path ? weft_embedding_read(c, path, k->family, k->config.width) : NULL;
+    free(path);
+    return vectors;
+}
+
 static void clip_text_encode_run(weft_ctx *c, void *self) {
     struct clip_text_encode *n = self;
     weft_prompt p;
@@ -47,20 +59,37 @@ static void clip_text_encode_run(weft_ctx *c, void *self) {
         weft_tokenizer_free(weft_tokenizer_open_builtin(c));    /* its error says what to do */
         return;
     }
-    if (!weft_prompt_read(c, n->clip->tokenizer, n->text, &p)) return;
+    weft_prompt_embeddings embeddings = { find_embedding, n->clip, n->clip->config.vocabulary };
+    if (!weft_prompt_read(c, n->clip->tokenizer, &embeddings, n->text, &p)) return;
     encode(c, n, &p);
     weft_prompt_free(&p);
 }
 
+/* An embedding's file is a part of what the prompt says. */
+struct signing { weft_ctx *c; weft_sign_fn *add; void *user; };
+
+static void sign_embedding(void *user, const char *name) {
+    struct signing *s = user;
+    char *path = weft_embedding_find(s->c, weft_run_info_of(s->c)->folders, name);
+    if (path) weft_sign_path(path, s->add, s->user);
+    free(path);
+}
+
+static void clip_text_encode_sign(weft_ctx *c, const void *self, weft_sign_fn *add, void *user) {
+    const struct clip_text_encode *n = self;
+    if (n->text) weft_prompt_names(n->text, sign_embedding, &(struct signing){ c, add, user });
+}
+
 const weft_node weft_node_CLIPTextEncode = {
     .name = "CLIPTextEncode", .title = "CLIP Text Encode (Prompt)", .category = "conditioning",
-    .summary = "Encodes a prompt. (word:1.2) weights a part, (word) by 1.1; long prompts go in chunks of 75 tokens.",
+    .summary = "Encodes a prompt. (word:1.2) weights a part, (word) by 1.1; embedding:name stands for a file of "
+               "models/embeddings; long prompts go in chunks of 75 tokens.",
     .size = sizeof(struct clip_text_encode),
     .inputs = (const weft_port[]){ WEFT_TEXT_IN(struct clip_text_encode, text, "", "what the picture shows"),
                                    WEFT_OBJECT_IN(struct clip_text_encode, clip, "CLIP", "the text encoder"), { 0 } },
     .outputs = (const weft_port[]){ WEFT_OUT(struct clip_text_encode, conditioning, WEFT_PORT_OBJECT, "CONDITIONING",
                                              "CONDITIONING", "the encoded prompt"), { 0 } },
-    .run = clip_text_encode_run,
+    .sign = clip_text_encode_sign, .run = clip_text_encode_run,
 };
 
 /* ---- CLIPSetLastLayer -------------------------------------------------------------------------------------------- */

@@ -3,15 +3,20 @@
  *   (text)        weight × 1.1 for each pair of parentheses
  *   (text:1.3)    weight 1.3, whatever stands around it
  *   \( \)         parentheses as text; square brackets mean nothing
- *   Each run of text of one weight is tokenized by itself. One of fewer than 8 tokens is not torn apart between two
- * chunks.
+ *   embedding:name at the start of a run, or behind a space or line end: the vectors of that file; commas behind the
+ *                 name belong to it only if a file has them
+ *   Each run of text of one weight, and each part of it between embeddings, is tokenized by itself. One of fewer than 8
+ * tokens is not torn apart between two chunks.
  */
 #include "nodes/conditioning/prompt.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { LONG_RUN = 8, DEPTH = 200, ESCAPED_OPEN = 1, ESCAPED_CLOSE = 2 };
+enum { LONG_RUN = 8, DEPTH = 200, ESCAPED_OPEN = 1, ESCAPED_CLOSE = 2, NAME = 256, EMBEDDINGS = 256 };
+
+/* An embedding that was asked for: its rows of all vectors. count 0: there is none. */
+typedef struct known { char name[NAME]; int32_t first, count; } known;
 
 typedef struct reading {
     weft_ctx *c;
@@ -20,6 +25,9 @@ typedef struct reading {
     int used, room;             /* tokens in the last chunk; chunks that fit */
     weft_ids ids;
     char *run;                  /* as long as the text */
+    const weft_prompt_embeddings *embeddings;
+    known *known;               /* EMBEDDINGS of them */
+    int known_count;
 } reading;
 
 void weft_prompt_free(weft_prompt *p) {
@@ -62,10 +70,8 @@ static void close_chunk(reading *r) {
     while (r->used < WEFT_CLIP_LENGTH) push(r, weft_tokenizer_pad(r->tokenizer), 1);
 }
 
-/* The tokens of a run. */
-static bool add_tokens(reading *r, float weight) {
-    const int32_t *ids = r->ids.at;
-    int64_t left = r->ids.count;
+/* Tokens that belong together. */
+static bool add_tokens(reading *r, const int32_t *ids, int64_t left, float weight) {
     bool large = left >= LONG_RUN;
     while (left) {
         int64_t fits = WEFT_CLIP_LENGTH - 1 - r->used, take = left <= fits ? left : large ? fits : 0;
@@ -80,30 +86,89 @@ static bool add_tokens(reading *r, float weight) {
     return true;
 }
 
-/* ---- runs of text ------------------------------------------------------------------------------------------------ */
-
-/* Whether the text asks for an embedding: "embedding:name" at its start or behind white space. */
-static const char *find_embedding(const char *text, size_t n) {
-    static const char key[] = "embedding:";
-    for (size_t i = 0; i + sizeof key - 1 < n; i++)
-        if ((!i || text[i - 1] == ' ' || text[i - 1] == '\n' || text[i - 1] == '\t') &&
-            !memcmp(text + i, key, sizeof key - 1)) return text + i;
-    return NULL;
+static bool add_words(reading *r, const char *text, size_t n, float weight) {
+    r->ids.count = 0;
+    return !weft_tokenizer_encode(r->c, r->tokenizer, text, n, &r->ids) &&
+           add_tokens(r, r->ids.at, r->ids.count, weight);
 }
+
+/* ---- embeddings -------------------------------------------------------------------------------------------------- */
+
+static const char key[] = "embedding:", blanks[] = " \t\n\v\f\r";
+#define KEY (sizeof key - 1)
+
+static bool is_embedding(const char *text, size_t n) { return n >= KEY && !memcmp(text, key, KEY); }
+
+/* Where the part of a run ends that the next embedding follows, behind one space or line end; n where none does. */
+static size_t part_of(const char *text, size_t n) {
+    for (size_t i = 0; i + KEY < n; i++)
+        if ((text[i] == ' ' || text[i] == '\n') && is_embedding(text + i + 1, n - i - 1)) return i;
+    return n;
+}
+
+/* The embedding of this name, read when it is first asked for. NULL with the error set. */
+static const known *look_up(reading *r, const char *name) {
+    for (int i = 0; i < r->known_count; i++)
+        if (!strcmp(r->known[i].name, name)) return &r->known[i];
+    if (r->known_count == EMBEDDINGS) {
+        weft_fail(r->c, WEFT_E_ARGUMENT, "prompt: more than %d embeddings", EMBEDDINGS);
+        return NULL;
+    }
+    weft_prompt *p = r->out;
+    weft_tensor *vectors = r->embeddings->find(r->c, r->embeddings->user, name);
+    known *k = &r->known[r->known_count++];
+    *k = (known){ .first = r->embeddings->first + (int32_t)weft_dim(p->vectors, 0), .count = (int32_t)weft_dim(vectors, 0) };
+    snprintf(k->name, sizeof k->name, "%s", name);
+    if (vectors) p->vectors = p->vectors ? weft_concat2(r->c, 0, p->vectors, vectors) : vectors;
+    return weft_ok(r->c) ? k : NULL;
+}
+
+static bool add_vectors(reading *r, const known *k, float weight) {
+    int32_t *ids = malloc(sizeof *ids * ((size_t)k->count + 1));
+    if (!ids) weft_fail(r->c, WEFT_E_MEMORY, "prompt: out of memory");
+    for (int32_t i = 0; ids && i < k->count; i++) ids[i] = k->first + i;
+    bool ok = ids && add_tokens(r, ids, k->count, weight);
+    free(ids);
+    return ok;
+}
+
+/* "embedding:name" and the words behind it. */
+static bool add_embedding(reading *r, const char *text, size_t n, float weight) {
+    char name[NAME];
+    size_t start = KEY, length = 0, more;
+    while (start < n && strchr(blanks, text[start])) start++;
+    while (start + length < n && !strchr(blanks, text[start + length])) length++;
+    if (!length || length >= sizeof name) {
+        weft_fail(r->c, WEFT_E_ARGUMENT, "prompt: \"embedding:\" %s", length ? "with a name that is too long"
+                                                                            : "without a name behind it");
+        return false;
+    }
+    snprintf(name, sizeof name, "%.*s", (int)length, text + start);
+    const known *k = look_up(r, name);
+    if (k && !k->count) {               /* not with its commas */
+        size_t before = strspn(name, ","), bare = length;
+        while (bare > before && name[bare - 1] == ',') bare--;
+        snprintf(name, sizeof name, "%.*s", (int)(bare - before), text + start + before);
+        if (bare - before < length && *name) k = look_up(r, name);
+        if (k && !k->count) weft_warn(r->c, "there is no embedding \"%s\" in models/embeddings; it is left out", name);
+        length = bare - before;
+    }
+    more = start + length;
+    return k && add_vectors(r, k, weight) && (more >= n || add_words(r, text + more, n - more, weight));
+}
+
+/* ---- runs of text ------------------------------------------------------------------------------------------------ */
 
 static bool add_text(reading *r, const char *text, size_t n, double weight) {
     for (size_t i = 0; i < n; i++) r->run[i] = text[i] == ESCAPED_OPEN ? '(' : text[i] == ESCAPED_CLOSE ? ')' : text[i];
-    const char *embedding = find_embedding(r->run, n);
-    if (embedding) {
-        size_t length = 0, left = n - (size_t)(embedding - r->run);
-        while (length < left && length < 100 && embedding[length] != ' ' && embedding[length] != '\n') length++;
-        weft_fail(r->c, WEFT_E_ARGUMENT,
-                  "the prompt asks for %.*s: Weft reads no textual-inversion embeddings; take it out",
-                  (int)length, embedding);
-        return false;
+    for (const char *part = r->run;;) {
+        size_t length = r->embeddings ? part_of(part, n) : n;
+        bool embedding = r->embeddings && is_embedding(part, length);
+        if (length && !(embedding ? add_embedding : add_words)(r, part, length, (float)weight)) return false;
+        if (length == n) return true;
+        part += length + 1;
+        n -= length + 1;
     }
-    r->ids.count = 0;
-    return !weft_tokenizer_encode(r->c, r->tokenizer, r->run, n, &r->ids) && add_tokens(r, (float)weight);
 }
 
 /* The number behind the last colon of a group, as Python's float() reads it. */
@@ -116,8 +181,7 @@ static bool group_weight(const char *text, size_t n, size_t *colon, double *weig
     number[n - i] = 0;
     if (strpbrk(number, "xX(")) return false;       /* C's hexadecimal and nan(…) are none of Python's */
     double v = strtod(number, &end);
-    while (*end == ' ') end++;
-    if (end == number || *end) return false;
+    if (end == number || end[strspn(end, blanks)]) return false;
     *colon = i - 1;
     *weight = v;
     return true;
@@ -155,7 +219,8 @@ static bool add_weighted(reading *r, const char *text, size_t n, double weight, 
     return start == n || add_item(r, text + start, n - start, weight, depth);
 }
 
-bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, const char *text, weft_prompt *out) {
+bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, const weft_prompt_embeddings *embeddings, const char *text,
+                      weft_prompt *out) {
     *out = (weft_prompt){ 0 };
     size_t n = strlen(text), length = 0;
     if (!weft_ok(c)) return false;
@@ -163,19 +228,32 @@ bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, const char *text, we
         weft_fail(c, WEFT_E_ARGUMENT, "a prompt of %zu bytes; the limit is %zu", n, WEFT_TEXT_LIMIT);
         return false;
     }
-    reading r = { .c = c, .tokenizer = t, .out = out, .run = malloc(n + 1) };
+    reading r = { .c = c, .tokenizer = t, .out = out, .run = malloc(n + 1), .embeddings = embeddings };
+    if (embeddings) r.known = malloc(EMBEDDINGS * sizeof *r.known);
     char *escaped = malloc(n + 1);
     for (size_t i = 0; escaped && i < n; i++) {
         bool escape = text[i] == '\\' && (text[i + 1] == '(' || text[i + 1] == ')');
         escaped[length++] = !escape ? text[i] : text[++i] == '(' ? ESCAPED_OPEN : ESCAPED_CLOSE;
     }
-    bool whole = r.run && escaped;
+    bool whole = r.run && escaped && (r.known || !embeddings);
     if (!whole) weft_fail(c, WEFT_E_MEMORY, "prompt: out of memory");
     whole = whole && open_chunk(&r) && add_weighted(&r, escaped, length, 1, 0);
     if (whole) close_chunk(&r);
     else weft_prompt_free(out);
     free(escaped);
     free(r.run);
+    free(r.known);
     weft_ids_free(&r.ids);
     return whole;
+}
+
+void weft_prompt_names(const char *text, void (*see)(void *user, const char *name), void *user) {
+    char name[NAME];
+    for (const char *p = text; (p = strstr(p, key)); p += KEY) {
+        const char *from = p + KEY + strspn(p + KEY, " \t\n\v\f\r(),:");
+        size_t n = strcspn(from, " \t\n\v\f\r(),:");
+        if (!n || n >= sizeof name) continue;
+        snprintf(name, sizeof name, "%.*s", (int)n, from);
+        see(user, name);
+    }
 }

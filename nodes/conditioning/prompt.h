@@ -4,17 +4,30 @@
 
 #include "nodes/text/tokenizer.h"
 
+/* Where the vectors of "embedding:name" come from: (n, width) in the innermost scope; NULL: there is none of that name,
+ * and it is left out, or the error is set. */
+typedef struct weft_prompt_embeddings {
+    weft_tensor *(*find)(weft_ctx *c, void *user, const char *name);
+    void *user;
+    int32_t first;              /* the id of the first vector: the size of the text encoder's vocabulary */
+} weft_prompt_embeddings;
+
 /* Chunks of WEFT_CLIP_LENGTH tokens: start, up to 75, end, padding. */
 typedef struct weft_prompt {
     int chunks;
-    int32_t *ids;               /* chunks × WEFT_CLIP_LENGTH */
+    int32_t *ids;               /* chunks × WEFT_CLIP_LENGTH; `first` and above: rows of vectors */
     float *weights;
     bool weighted;              /* one of them is not 1 */
+    weft_tensor *vectors;       /* (n, width) of all embeddings, in the innermost scope; NULL: there are none */
 } weft_prompt;
 
-/* Parses and tokenizes; at least one chunk. False with the error set (no UTF-8, out of memory, an embedding that is
- * asked for). */
-bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, const char *text, weft_prompt *out);
+/* Parses and tokenizes; at least one chunk. embeddings NULL: "embedding:name" is text. False with the error set (no
+ * UTF-8, out of memory, an embedding that cannot be read). */
+bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, const weft_prompt_embeddings *embeddings, const char *text,
+                      weft_prompt *out);
 void weft_prompt_free(weft_prompt *p);
+
+/* Calls `see` with each name that a prompt asks for as an embedding, and perhaps with others: for signatures. */
+void weft_prompt_names(const char *text, void (*see)(void *user, const char *name), void *user);
 
 #endif

@@ -11,11 +11,53 @@ static weft_tensor *handed(weft_ctx *c, weft_tensor *x) {
     return x ? weft_reshape(c, x, weft_rank(x), weft_shape(x)) : NULL;
 }
 
-static weft_tensor *embeddings(weft_ctx *c, weft_params root, const weft_clip_text_config *config, weft_tensor *ids,
-                               weft_dtype type) {
-    weft_params p = weft_sub(root, "embeddings");
+/* The ids on the host, as i64, to be freed by free(); NULL with the error set. */
+static int64_t *ids_of(weft_ctx *c, weft_tensor *ids) {
+    size_t n = (size_t)weft_count(ids);
+    int64_t *wide = calloc(n + 1, sizeof *wide);
+    void *values = calloc(n + 1, sizeof *wide);
+    bool ok = wide && values;
+    if (!ok) weft_fail(c, WEFT_E_MEMORY, "clip text: no memory for the ids");
+    ok = ok && (weft_is_shape_only(c) || !weft_read(c, ids, values, n * weft_dtype_size(weft_type(ids))));
+    for (size_t i = 0; ok && i < n; i++)
+        wide[i] = weft_type(ids) == WEFT_I64 ? ((int64_t *)values)[i] : ((int32_t *)values)[i];
+    free(values);
+    if (ok) return wide;
+    free(wide);
+    return NULL;
+}
+
+/* Vectors in the place of the ids behind the vocabulary: rows of the other tokens with the vectors behind them. */
+static weft_tensor *with_vectors(weft_ctx *c, weft_params p, const weft_clip_text_config *config,
+                                 const weft_clip_text_inputs *in) {
+    int64_t n = weft_count(in->ids), *rows = ids_of(c, in->ids), *words = rows ? calloc((size_t)n + 1, sizeof *words) : NULL;
+    weft_tensor *x = NULL;
+    if (rows && !words) weft_fail(c, WEFT_E_MEMORY, "clip text: no memory for the ids");
+    for (int64_t i = 0; words && i < n; i++) {
+        bool vector = rows[i] >= config->vocabulary;
+        words[i] = vector ? 0 : rows[i];
+        rows[i] = vector ? n + (rows[i] - config->vocabulary) : i;
+    }
+    if (words) {
+        x = weft_tensor_from(c, WEFT_I64, WEFT_SHAPE(n), words);
+        x = weft_nn_embedding(c, weft_sub(p, "token_embedding"), x, config->vocabulary, config->width, in->type);
+        x = weft_concat2(c, 0, x, weft_cast(c, in->vectors, in->type));
+        weft_tensor *places = weft_tensor_from(c, WEFT_I64, weft_rank(in->ids), weft_shape(in->ids), rows);
+        x = weft_embedding(c, places, x, in->type);
+    }
+    free(rows);
+    free(words);
+    return x;
+}
+
+static weft_tensor *embeddings(weft_ctx *c, weft_params root, const weft_clip_text_config *config,
+                               const weft_clip_text_inputs *in) {
+    weft_params p = weft_sub(root, "embeddings"), words = weft_sub(p, "token_embedding");
+    weft_dtype type = in->type;
+    weft_tensor *ids = in->ids;
     weft_scope s = weft_scope_begin(c, p);
-    weft_tensor *x = weft_nn_embedding(c, weft_sub(p, "token_embedding"), ids, config->vocabulary, config->width, type);
+    weft_tensor *x = in->vectors ? with_vectors(c, p, config, in)
+                                 : weft_nn_embedding(c, words, ids, config->vocabulary, config->width, type);
     weft_init init = { .kind = WEFT_INIT_NORMAL, .std = 0.01 };
     weft_tensor *at = weft_param(c, weft_sub(p, "position_embedding"), "weight", init,
                                  WEFT_SHAPE(config->positions, config->width));
@@ -64,13 +106,12 @@ static weft_tensor *layer(weft_ctx *c, weft_params p, const weft_clip_text_confi
 }
 
 /* Where a text ends: the first `eos`, or place 0 where there is none; eos 2: the first of the highest id. */
-static int64_t end_of(const void *ids, weft_dtype type, int64_t first, int64_t count, int eos) {
+static int64_t end_of(const int64_t *ids, int64_t count, const weft_clip_text_config *config) {
     int64_t best = 0, highest = INT64_MIN;
     for (int64_t i = 0; i < count; i++) {
-        int64_t id = type == WEFT_I64 ? ((const int64_t *)ids)[first + i] : ((const int32_t *)ids)[first + i];
-        if (eos != 2 && id == eos) return i;
-        if (eos == 2 && id > highest) {
-            highest = id;
+        if (config->eos != 2 && ids[i] == config->eos) return i;
+        if (config->eos == 2 && ids[i] > highest && ids[i] < config->vocabulary) {
+            highest = ids[i];
             best = i;
         }
     }
@@ -78,20 +119,14 @@ static int64_t end_of(const void *ids, weft_dtype type, int64_t first, int64_t c
 }
 
 /* The numbers of the rows of (B·T, width) that are pooled: (B) i64. */
-static weft_tensor *pooled_rows(weft_ctx *c, weft_tensor *ids, int eos) {
+static weft_tensor *pooled_rows(weft_ctx *c, weft_tensor *ids, const weft_clip_text_config *config) {
     int64_t n = weft_dim(ids, 0), t = weft_dim(ids, 1);
-    size_t bytes = (size_t)weft_count(ids) * weft_dtype_size(weft_type(ids));
-    void *values = calloc(1, bytes + 1);
-    int64_t *rows = calloc((size_t)n + 1, sizeof *rows);
-    weft_tensor *result = NULL;
-    if (!values || !rows) weft_fail(c, WEFT_E_MEMORY, "clip text: no memory for the ids");
-    else if (weft_is_shape_only(c) || weft_read(c, ids, values, bytes) == WEFT_OK) {
-        for (int64_t i = 0; i < n; i++) rows[i] = i * t + end_of(values, weft_type(ids), i * t, t, eos);
-        result = weft_tensor_from(c, WEFT_I64, WEFT_SHAPE(n), rows);
-    }
+    int64_t *values = ids_of(c, ids);
+    if (!values) return NULL;
+    for (int64_t i = 0; i < n; i++) values[i] = i * t + end_of(values + i * t, t, config);     /* i ≤ i·t: read before */
+    weft_tensor *rows = weft_tensor_from(c, WEFT_I64, WEFT_SHAPE(n), values);
     free(values);
-    free(rows);
-    return result;
+    return rows;
 }
 
 /* x: what leaves the last layer. A norm looks at one row alone, so only the rows that are pooled get it. */
@@ -99,7 +134,7 @@ static weft_tensor *pool(weft_ctx *c, weft_params p, const weft_clip_text_config
                          weft_tensor *x) {
     weft_scope s = weft_scope_named(c, "pooled");
     weft_tensor *rows = weft_reshape(c, x, WEFT_SHAPE(-1, config->width));
-    rows = weft_embedding(c, pooled_rows(c, ids, config->eos), rows, weft_type(x));
+    rows = weft_embedding(c, pooled_rows(c, ids, config), rows, weft_type(x));
     rows = weft_nn_layer_norm(c, weft_sub(p, "final_layer_norm"), rows, config->norm_eps);
     if (config->projection) rows = weft_nn_linear(c, weft_sub(p, "text_projection"), rows, config->projection, false);
     return weft_scope_end(c, s, rows);
@@ -113,6 +148,9 @@ static weft_status check_inputs(weft_ctx *c, const weft_clip_text_config *config
     if (weft_rank(ids) != 2 || (weft_type(ids) != WEFT_I32 && weft_type(ids) != WEFT_I64))
         return weft_fail(c, WEFT_E_SHAPE, "clip text: the ids are %s; expected (B, T) i32 or i64",
                          weft_describe(ids, text, sizeof text));
+    if (in->vectors && (weft_rank(in->vectors) != 2 || weft_dim(in->vectors, 1) != config->width))
+        return weft_fail(c, WEFT_E_SHAPE, "clip text: the vectors are %s; expected (n, %d)",
+                         weft_describe(in->vectors, text, sizeof text), config->width);
     if (weft_dim(ids, 1) < 1 || weft_dim(ids, 1) > config->positions)
         return weft_fail(c, WEFT_E_SHAPE, "clip text: %" PRId64 " tokens; this model takes 1 to %d", weft_dim(ids, 1),
                          config->positions);
@@ -131,7 +169,7 @@ weft_status weft_clip_text(weft_ctx *c, weft_params p, const weft_clip_text_conf
     int wanted = in->layer < 0 ? config->layers + 1 + in->layer : in->layer;
     int last = in->pooled ? config->layers : wanted;
     /* States are held by references of their own, so that each can go when the next one is there. */
-    weft_tensor *x = weft_ref(embeddings(c, p, config, in->ids, in->type)), *hidden = NULL;
+    weft_tensor *x = weft_ref(embeddings(c, p, config, in)), *hidden = NULL;
     for (int i = 0;; i++) {
         if (i == wanted) hidden = weft_ref(x);
         if (in->observe && x) in->observe(in->observe_user, i, x);
