@@ -1,5 +1,6 @@
 /* Shared by the commands that run graphs and the binding: see session.h. Progress goes to a terminal only; Ctrl-C cancels between operations. */
 #include "lua/session.h"
+#include "runtime/json_text.h"
 
 #include <cjson/cJSON.h>
 #include <signal.h>
@@ -135,10 +136,13 @@ int session_fail(session *s, const char *command) {
 }
 
 void session_print_faults(const weft_faults *faults, const char *file) {
+    char line[4096];
     for (int i = 0; i < faults->count; i++) {
         const weft_fault *f = &faults->items[i];
-        if (f->node) fprintf(stderr, "%s: node %s (%s): %s\n", file, f->node, f->class_name, f->details);
-        else fprintf(stderr, "%s: %s\n", file, f->details);
+        if (f->node) snprintf(line, sizeof line, "%s: node %s (%s): %s", file, f->node, f->class_name, f->details);
+        else snprintf(line, sizeof line, "%s: %s", file, f->details);
+        weft_text_tidy(line);
+        fprintf(stderr, "%s\n", line);
     }
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "runtime/autograd.h"
 #include "runtime/internal.h"
+#include "runtime/json_text.h"
 
 enum { MAX_THREADS = 1024 };
 
@@ -140,8 +141,7 @@ weft_status weft_fail(weft_ctx *c, weft_status code, const char *format, ...) {
     va_start(list, format);
     vsnprintf(c->message + used, sizeof c->message - used, format, list);
     va_end(list);
-    for (char *p = c->message; *p; p++)
-        if (*p == '\n' || *p == '\r') *p = ' ';
+    weft_text_tidy(c->message);
     return c->status;
 }
 

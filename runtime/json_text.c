@@ -54,6 +54,19 @@ bool weft_json_is_utf8(const char *s) {
     return true;
 }
 
+void weft_text_tidy(char *s) {
+    size_t n = strlen(s), back = 0;
+    for (unsigned char *p = (unsigned char *)s; *p; p++) {
+        if (p[0] < 0x20 || p[0] == 0x7f) p[0] = ' ';
+        else if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) p[0] = p[1] = ' ';
+    }
+    while (back < 3 && back < n && ((unsigned char)s[n - 1 - back] & 0xc0) == 0x80) back++;     /* what follows a first byte */
+    if (back == n) return;
+    unsigned char first = (unsigned char)s[n - 1 - back];
+    size_t wanted = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : first >= 0xc0 ? 1 : 0;
+    if (back < wanted) s[n - 1 - back] = 0;
+}
+
 static size_t utf8_put(char *out, uint32_t u) {
     if (u < 0x80) {
         out[0] = (char)u;

@@ -63,30 +63,6 @@ static int orientation(const unsigned char *b, size_t n) {
     return 1;
 }
 
-/* stb_image 2.27 writes past its tables where a JPEG's Huffman table (ITU-T T.81, B.2.4.2) counts more than 256 codes:
- * such files are kept from it. Walks the segments as stb does, those between scans too; bytes past the end read as 0.
- * */
-static bool jpeg_is_safe(const unsigned char *b, size_t n) {
-    if (n < 3 || b[0] != 0xff || b[1] != 0xd8) return true;         /* no JPEG */
-    for (size_t at = 2; at < n;) {
-        while (at < n && b[at] != 0xff) at++;
-        while (at < n && b[at] == 0xff) at++;
-        if (n - at < 3) return true;
-        unsigned marker = b[at];
-        if (marker == 0xd9) return true;
-        if (marker < 0xc0 || (marker >= 0xd0 && marker <= 0xd8)) continue;      /* no length behind it */
-        size_t length = word(b + at + 1, true), end = at + 1 + length;
-        for (size_t table = at + 3; marker == 0xc4 && table < end;) {
-            size_t codes = 0;
-            for (size_t i = table + 1; i < table + 17 && i < n; i++) codes += b[i];
-            if (codes > 256) return false;
-            table += 17 + codes;
-        }
-        at = length < 2 ? at + 1 : end;
-    }
-    return true;
-}
-
 /* Pixels turned upright: source (h, w) to (oh, ow), where 5…8 swap the sides. */
 static void turn(const unsigned char *in, int64_t h, int64_t w, int64_t channels, int how, unsigned char *out) {
     int64_t oh = how >= 5 ? w : h, ow = how >= 5 ? h : w;
@@ -118,28 +94,32 @@ static weft_tensor *to_tensor(weft_ctx *c, const unsigned char *pixels, int64_t 
     return t;
 }
 
-weft_tensor *weft_picture_load(weft_ctx *c, const char *path) {
-    size_t size;
-    int w, h, channels;
-    char *bytes = weft_file_read(c, path, FILE_LIMIT, &size);
-    if (!bytes) return NULL;
-    const unsigned char *b = (const unsigned char *)bytes;
+weft_tensor *weft_picture_decode(weft_ctx *c, const char *name, const void *bytes, size_t size) {
+    const unsigned char *b = bytes;
+    int w = 0, h = 0, channels, told_w, told_h;
     weft_tensor *t = NULL;
-    if (!jpeg_is_safe(b, size)) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (bad Huffman table)", path);
-    else if (!stbi_info_from_memory(b, (int)size, &w, &h, &channels))
-        weft_fail(c, WEFT_E_FORMAT, "%s: not a PNG, JPEG or BMP picture that can be read (%s)", path,
-                  stbi_failure_reason());
-    else if (w < 1 || h < 1 || w > WEFT_PICTURE_SIDE || h > WEFT_PICTURE_SIDE || (int64_t)w * h > pixel_limit)
-        weft_fail(c, WEFT_E_FORMAT, "%s: a picture of %d × %d pixels; up to %d a side and %lld in all are read", path,
-                  w, h, WEFT_PICTURE_SIDE, (long long)pixel_limit);
+    if (!weft_ok(c)) return NULL;
+    if (size > FILE_LIMIT) weft_fail(c, WEFT_E_FORMAT, "%s: a picture file of %zu MB; up to %d MB are read", name, size >> 20, FILE_LIMIT >> 20);
+    else if (!weft_jpeg_is_safe(bytes, size)) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (bad Huffman table)", name);
+    else if (!stbi_info_from_memory(b, (int)size, &told_w, &told_h, &channels))
+        weft_fail(c, WEFT_E_FORMAT, "%s: not a PNG, JPEG or BMP picture that can be read (%s)", name, stbi_failure_reason());
+    else if (told_w < 1 || told_h < 1 || told_w > WEFT_PICTURE_SIDE || told_h > WEFT_PICTURE_SIDE || (int64_t)told_w * told_h > pixel_limit)
+        weft_fail(c, WEFT_E_FORMAT, "%s: a picture of %d × %d pixels; up to %d a side and %lld in all are read", name, told_w, told_h, WEFT_PICTURE_SIDE,
+                  (long long)pixel_limit);
     else {
-        int told_w = w, told_h = h;
         unsigned char *pixels = stbi_load_from_memory(b, (int)size, &w, &h, &channels, 0);
-        if (pixels && (w != told_w || h != told_h)) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (two sizes)", path);
-        else if (pixels) t = to_tensor(c, pixels, h, w, channels, orientation(b, size));
-        else weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (%s)", path, stbi_failure_reason());
+        if (!pixels) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (%s)", name, stbi_failure_reason());
+        else if (w != told_w || h != told_h) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (it has two sizes)", name);
+        else t = to_tensor(c, pixels, h, w, channels, orientation(b, size));
         stbi_image_free(pixels);
     }
+    return t;
+}
+
+weft_tensor *weft_picture_load(weft_ctx *c, const char *path) {
+    size_t size;
+    char *bytes = weft_file_read(c, path, FILE_LIMIT, &size);
+    weft_tensor *t = bytes ? weft_picture_decode(c, path, bytes, size) : NULL;
     free(bytes);
     return t;
 }

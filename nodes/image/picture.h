@@ -9,7 +9,12 @@
 /* The file as (H, W, channels) u8 with 1 to 4 channels as in the file (16 bits are cut to 8), turned as its EXIF
  * orientation says; in the innermost scope. NULL with an error that names the file. */
 weft_tensor *weft_picture_load(weft_ctx *c, const char *path);
+/* The same from a file's bytes; `name` stands for it in messages. */
+weft_tensor *weft_picture_decode(weft_ctx *c, const char *name, const void *bytes, size_t size);
 
+/* stb_image 2.27 writes past its tables where a JPEG's Huffman table (ITU-T T.81, B.2.4.2) counts more than 256 codes: such files, for which this is
+ * false, must be kept from it. Walks the segments as stb_image does, those between scans too; bytes past the end read as 0. */
+bool weft_jpeg_is_safe(const void *bytes, size_t size);
 /* A file's format ("PNG", "JPEG", "BMP", "WebP") and size as stored, from its head; false where it is none of these. */
 typedef struct weft_picture_facts { const char *format; int width, height, channels; } weft_picture_facts;
 bool weft_picture_info(const void *bytes, size_t size, weft_picture_facts *out);

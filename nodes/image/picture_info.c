@@ -8,6 +8,28 @@
 #include <stb/stb_image.h>
 #include <string.h>
 
+bool weft_jpeg_is_safe(const void *bytes, size_t n) {
+    const unsigned char *b = bytes;
+    if (n < 3 || b[0] != 0xff || b[1] != 0xd8) return true;         /* no JPEG */
+    for (size_t at = 2; at < n;) {
+        while (at < n && b[at] != 0xff) at++;
+        while (at < n && b[at] == 0xff) at++;
+        if (n - at < 3) return true;
+        unsigned marker = b[at];
+        if (marker == 0xd9) return true;
+        if (marker < 0xc0 || (marker >= 0xd0 && marker <= 0xd8)) continue;      /* no length behind it */
+        size_t length = ((size_t)b[at + 1] << 8 | b[at + 2]), end = at + 1 + length;
+        for (size_t table = at + 3; marker == 0xc4 && table < end;) {
+            size_t codes = 0;
+            for (size_t i = table + 1; i < table + 17 && i < n; i++) codes += b[i];
+            if (codes > 256) return false;
+            table += 17 + codes;
+        }
+        at = length < 2 ? at + 1 : end;
+    }
+    return true;
+}
+
 static bool webp_info(const unsigned char *b, size_t n, weft_picture_facts *out) {
     if (n < 30 || memcmp(b, "RIFF", 4) || memcmp(b + 8, "WEBP", 4)) return false;
     const unsigned char *p = b + 20;        /* the first chunk's data */
@@ -33,7 +55,7 @@ bool weft_picture_info(const void *bytes, size_t size, weft_picture_facts *out) 
     const unsigned char *b = bytes;
     *out = (weft_picture_facts){ 0 };
     if (webp_info(b, size, out)) return true;
-    if (size < 3 || size > INT_MAX || !stbi_info_from_memory(b, (int)size, &out->width, &out->height, &out->channels)) return false;
+    if (size < 3 || size > INT_MAX || !weft_jpeg_is_safe(bytes, size) || !stbi_info_from_memory(b, (int)size, &out->width, &out->height, &out->channels)) return false;
     out->format = b[0] == 0x89 ? "PNG" : b[0] == 'B' ? "BMP" : "JPEG";
     return true;
 }

@@ -1,5 +1,5 @@
 /* The one place where stb_image and stb_image_write are compiled: formats are narrowed to what Weft takes from
- * strangers. Sizes are checked by weft_picture_load(), which tells what they are. */
+ * strangers. Sizes are checked by weft_picture_decode(), which tells what they are. */
 #include "nodes/image/picture.h"
 
 #pragma GCC diagnostic push

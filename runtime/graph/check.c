@@ -1,6 +1,7 @@
 /* Checking a graph before anything runs: every fault, not the first alone, under ComfyUI's names for them. */
 #include "runtime/graph/graph_internal.h"
 #include "runtime/internal.h"
+#include "runtime/json_text.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -45,6 +46,7 @@ static void note(struct checking *k, const char *type, const weft_gnode *n, cons
     va_start(args, format);
     vsnprintf(details, sizeof details, format, args);
     va_end(args);
+    weft_text_tidy(details);
     const char *texts[] = { details, n ? n->id : "", n ? n->class_name : "", input ? input : "" };
     size_t room = 0;
     for (int i = 0; i < 4; i++) room += strlen(texts[i]) + 1;
