@@ -7,6 +7,7 @@
 #include "nodes/checkpoint/kinds.h"
 #include "nodes/checkpoint/parts.h"
 #include "nodes/checkpoint/source.h"
+#include "nodes/lora/lora.h"
 
 enum { MOST_GROUPS = 16, DEEPEST = 4 };
 
@@ -107,19 +108,9 @@ static void metadata_facts(const weft_safetensors *f, cJSON *out) {
 
 /* ---- LoRA --------------------------------------------------------------------------------------------------------------------------------------- */
 
-/* The endings of the smaller matrix that comes first; its first dimension is the rank. */
-static bool is_down(const char *name) {
-    static const char *const ends[] = { ".lora_down.weight", ".lora_A.weight", ".lora_A.default.weight", ".lora.down.weight", "_lora.down.weight",
-                                        ".lora_linear_layer.down.weight" };
-    size_t n = strlen(name);
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-        if (n > strlen(ends[i]) && !strcmp(name + n - strlen(ends[i]), ends[i])) return true;
-    return false;
-}
-
-static const char *target_of(const weft_st_entry *e) {
-    bool text = strstr(e->name, "lora_te") || strstr(e->name, "text_model") || !strncmp(e->name, "text_encoder", 12) || strstr(e->name, "_te_");
-    if (text) return "text_encoder";
+static const char *target_of(const weft_st_entry *e, weft_lora_part part) {
+    if (part == WEFT_LORA_TEXT) return "text_encoder";
+    if (part == WEFT_LORA_FOREIGN) return "other_models";
     if (e->rank == 4 && e->shape[2] > 1) return "unet_convolution";
     if (strstr(e->name, "attn")) return "unet_attention";
     return strstr(e->name, "ff") ? "unet_feed_forward" : "unet_other";
@@ -131,18 +122,24 @@ static void add_to(cJSON *object, const char *name) {
     else cJSON_AddNumberToObject(object, name, 1);
 }
 
-static void lora_facts(const weft_safetensors *f, cJSON *out) {
-    cJSON *ranks = NULL, *targets = NULL;
+/* The first factor of a layer has as many rows as its rank. */
+static void lora_facts(session *s, const char *path, const weft_safetensors *f, cJSON *out) {
+    weft_lora *lora = weft_lora_open(s->c, path);
+    weft_clear(s->c);
+    if (!lora) return;
+    const char *made_for = weft_lora_made_for(lora);
+    if (made_for) cJSON_AddStringToObject(out, "made_for", made_for);
+    cJSON *ranks = cJSON_AddObjectToObject(out, "layers_by_rank"), *targets = cJSON_AddObjectToObject(out, "layers_by_target");
     for (int64_t i = 0; i < weft_st_count(f); i++) {
         const weft_st_entry *e = weft_st_at(f, i);
-        if (!is_down(e->name) || e->rank < 2) continue;
+        weft_lora_key key = weft_lora_key_read(e->name);
         char rank[24];
+        if (key.role != WEFT_LORA_DOWN || e->rank < 2) continue;
         snprintf(rank, sizeof rank, "%lld", (long long)e->shape[0]);
-        if (!ranks) ranks = cJSON_AddObjectToObject(out, "layers_by_rank");
-        if (!targets) targets = cJSON_AddObjectToObject(out, "layers_by_target");
         add_to(ranks, rank);
-        add_to(targets, target_of(e));
+        add_to(targets, target_of(e, key.part));
     }
+    weft_lora_close(lora);
 }
 
 /* ---- models --------------------------------------------------------------------------------------------------------------------------------------- */
@@ -197,7 +194,7 @@ bool inspect_weights(session *s, const char *path, cJSON *out) {
     cJSON_AddStringToObject(out, "kind", "safetensors");
     taken_for(s, path, &source, out);
     tensor_facts(source.files[0], out);
-    lora_facts(source.files[0], out);
+    lora_facts(s, path, source.files[0], out);
     metadata_facts(source.files[0], out);
     weft_source_close(&source);
     return true;

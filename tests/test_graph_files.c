@@ -43,7 +43,9 @@ static bool bed_open(struct bed *b) {
     b->models[0] = b->folder[0];
     b->folders = (weft_folders){ b->models, b->folder[1], b->folder[2], b->folder[3] };
     b->runner = weft_runner_new(b->c, b->r, &(weft_runner_options){ .folders = b->folders });
-    return b->runner && put_pictures(b);
+    char link[256];
+    snprintf(link, sizeof link, "%s/models/loras/tiny.safetensors", b->top);
+    return b->runner && put_pictures(b) && !symlink(WEFT_SOURCE_DIR "/tests/golden/lora_kohya.safetensors", link);
 }
 
 static void bed_close(struct bed *b) {
@@ -58,7 +60,7 @@ static void bed_close(struct bed *b) {
 static weft_graph *open_small(struct bed *b, const char *name) {
     static const char *const changes[][3] = {
         { "CheckpointLoaderSimple", "ckpt_name", "tiny.safetensors" }, { "EmptyLatentImage", "width", "64" }, { "EmptyLatentImage", "height", "64" },
-        { "LoadImage", "image", "half.png" }, { "KSampler", "steps", "4" },
+        { "LoadImage", "image", "half.png" }, { "LoraLoader", "lora_name", "tiny.safetensors" }, { "Noise", "width", "64" }, { "Noise", "height", "64" }, { "KSampler", "steps", "4" },
     };
     char path[1024];
     snprintf(path, sizeof path, GRAPHS "/%s", name);
@@ -197,6 +199,32 @@ TEST(hires_fix_enlarges) {
     CHECK_EQ(large.width, 96);
     CHECK(apart(large, drawn) > 1);
     free(first.at), free(same.at), free(large.at), free(drawn.at);
+    bed_close(&b);
+}
+
+/* A LoRA of strength 0 is none; of another strength it shows. */
+TEST(lora_by_its_strength) {
+    struct bed b;
+    REQUIRE(bed_open(&b));
+    struct picture none = DRAW("txt2img"), zero = DRAW("lora", "10.strength_model=0", "10.strength_clip=0"), some = DRAW("lora"), half = DRAW("lora", "10.strength_model=0.4");
+    CHECK(apart(none, zero) < 0.05);
+    CHECK(apart(none, some) > 0.5);
+    CHECK(apart(half, some) > 0.5);
+    free(none.at), free(zero.at), free(some.at), free(half.at);
+    bed_close(&b);
+}
+
+/* KSampler taken apart gives KSampler's picture. */
+TEST(stages_are_the_sampler) {
+    struct bed b;
+    REQUIRE(bed_open(&b));
+#define SAME "6.text=a lighthouse at the edge of the sea, golden light, photograph", "3.steps=6"
+    struct picture one = DRAW("txt2img", SAME), stages = DRAW("stages"), other = DRAW("txt2img", SAME, "3.sampler_name=dpmpp_2m", "3.scheduler=karras"),
+                   changed = DRAW("stages", "10.sampler_name=dpmpp_2m", "10.scheduler=karras");
+    CHECK(apart(one, stages) < 0.05);
+    CHECK(apart(other, changed) < 0.05);
+    CHECK(apart(one, other) > 0.5);
+    free(one.at), free(stages.at), free(other.at), free(changed.at);
     bed_close(&b);
 }
 

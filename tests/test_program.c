@@ -282,9 +282,10 @@ static void check_models(weft_ctx *c, const char *top) {
     weft_scope s = weft_scope_named(c, "lora");
     weft_st_item items[] = { { "lora_unet_mid_block_attn1_to_q.lora_down.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(8, 32), 1), WEFT_F16 },
                              { "lora_unet_mid_block_attn1_to_q.lora_up.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(32, 8), 1), WEFT_F16 },
-                             { "lora_te_text_model_mlp_fc1.lora_down.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(4, 64), 1), WEFT_F16 } };
+                             { "lora_te_text_model_mlp_fc1.lora_down.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(4, 64), 1), WEFT_F16 },
+                             { "lora_te_text_model_mlp_fc1.lora_up.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(64, 4), 1), WEFT_F16 } };
     const char *const metadata[] = { "ss_network_dim", "8", "title", "a\x1b[31m\nb", NULL };
-    CHECK_EQ(weft_st_write(c, in(top, "lora.safetensors"), items, 3, metadata), WEFT_OK);
+    CHECK_EQ(weft_st_write(c, in(top, "lora.safetensors"), items, 4, metadata), WEFT_OK);
     weft_scope_end(c, s, NULL);
     r = WEFT(top, "inspect", "lora.safetensors");
     CHECK_EQ(r->status, 0);
