@@ -10,8 +10,8 @@
 
 bool weft_jpeg_is_safe(const void *bytes, size_t n) {
     const unsigned char *b = bytes;
-    if (n < 3 || b[0] != 0xff || b[1] != 0xd8) return true;         /* no JPEG */
-    for (size_t at = 2; at < n;) {
+    if (n < 3 || b[0] != 0xff) return true;         /* no JPEG; the byte 0xff may be repeated in front of every marker, the first too */
+    for (size_t at = 0; at < n;) {
         while (at < n && b[at] != 0xff) at++;
         while (at < n && b[at] == 0xff) at++;
         if (n - at < 3) return true;
