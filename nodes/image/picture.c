@@ -155,27 +155,34 @@ static bool write_text(weft_ctx *c, weft_file_out *f, const char *key, const cha
     return whole;
 }
 
-weft_status weft_picture_save(weft_ctx *c, const char *path, weft_tensor *pixels, const char *const *texts) {
-    enum { HEAD = 8 + 25 };     /* signature and IHDR */
-    if (!weft_ok(c)) return weft_error(c);
+unsigned char *weft_picture_encode(weft_ctx *c, const char *name, weft_tensor *pixels, size_t *size) {
+    if (!weft_ok(c)) return NULL;
     int64_t h = weft_dim(pixels, 0), w = weft_dim(pixels, 1), channels = weft_dim(pixels, 2);
     if (weft_rank(pixels) != 3 || weft_type(pixels) != WEFT_U8 || channels < 1 || channels > 4 || h < 1 || w < 1 ||
-        h > 65535 || w > 65535)
-        return weft_fail(c, WEFT_E_SHAPE, "%s: a picture to be saved is (height, width, 1 to 4) u8", path);
+        h > 65535 || w > 65535) {
+        weft_fail(c, WEFT_E_SHAPE, "%s: a picture to be saved is (height, width, 1 to 4) u8", name);
+        return NULL;
+    }
     size_t bytes = (size_t)(h * w * channels);
     int length = 0;
     unsigned char *plain = malloc(bytes), *png = NULL;
-    weft_file_out f = { 0 };
-    if (!plain) weft_fail(c, WEFT_E_MEMORY, "%s: out of memory", path);
-    else if (!weft_read(c, pixels, plain, bytes)) {
+    if (plain && weft_read(c, pixels, plain, bytes) == WEFT_OK)
         png = stbi_write_png_to_mem(plain, (int)(w * channels), (int)w, (int)h, (int)channels, &length);
-        if (!png) weft_fail(c, WEFT_E_MEMORY, "%s: out of memory", path);
-    }
+    if (!png && weft_ok(c)) weft_fail(c, WEFT_E_MEMORY, "%s: out of memory", name);
+    free(plain);
+    *size = (size_t)length;
+    return png;
+}
+
+weft_status weft_picture_save(weft_ctx *c, const char *path, weft_tensor *pixels, const char *const *texts) {
+    enum { HEAD = 8 + 25 };     /* signature and IHDR */
+    size_t length;
+    unsigned char *png = weft_picture_encode(c, path, pixels, &length);
+    weft_file_out f = { 0 };
     bool whole = png && weft_file_create(c, &f, path) && weft_file_write(c, &f, png, HEAD);
     for (; whole && texts && *texts; texts += 2) whole = write_text(c, &f, texts[0], texts[1]);
-    whole = whole && weft_file_write(c, &f, png + HEAD, (size_t)length - HEAD) && weft_file_commit(c, &f);
+    whole = whole && weft_file_write(c, &f, png + HEAD, length - HEAD) && weft_file_commit(c, &f);
     weft_file_discard(&f);
-    free(plain);
     free(png);
     return weft_error(c);
 }

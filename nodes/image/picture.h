@@ -19,7 +19,9 @@ bool weft_jpeg_is_safe(const void *bytes, size_t size);
 typedef struct weft_picture_facts { const char *format; int width, height, channels; } weft_picture_facts;
 bool weft_picture_info(const void *bytes, size_t size, weft_picture_facts *out);
 
-/* Writes (H, W, 3 or 4) u8 as PNG with texts (keyword, text, …, NULL; NULL: none). The file is complete or not there.
+/* (H, W, 1 to 4) u8 as the bytes of a PNG file, to be freed by free(); NULL with an error that begins with `name`. */
+unsigned char *weft_picture_encode(weft_ctx *c, const char *name, weft_tensor *pixels, size_t *size);
+/* Writes (H, W, 1 to 4) u8 as PNG with texts (keyword, text, …, NULL; NULL: none). The file is complete or not there.
  * */
 weft_status weft_picture_save(weft_ctx *c, const char *path, weft_tensor *pixels,
                               const char *const *texts) WEFT_MUST_CHECK;

@@ -202,7 +202,8 @@ static weft_status step_adafactor(weft_optim *o, struct param *p, weft_tensor *t
     const double steps = (double)p->steps;
     if (how->relative_step) lr = fmin(how->warmup_init ? 1e-6 * steps : 1e-2, 1 / sqrt(steps));
     weft_adafactor_args a = { .decay = 1 - pow(steps, how->decay_rate), .eps = how->eps, .lr = lr, .least = how->least,
-                              .clip = how->clip, .beta1 = how->beta1, .weight_decay = o->groups[p->group].weight_decay };
+                              .clip = how->clip, .beta1 = how->beta1,
+                              .weight_decay = o->groups[p->group].weight_decay };
     const bool factored = p->state[STATE_ROW];
     return weft_update_adafactor(o->ctx, a, how->scale_parameter, t, grad, p->state[STATE_ROW],
                                  p->state[factored ? STATE_COLUMN : STATE_SECOND], p->state[STATE_FIRST]);
