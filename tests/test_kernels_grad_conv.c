@@ -41,6 +41,7 @@ TEST(conv_grad_sides) {
     three(1, 3, 1100, 2, 3, 2);
     three(1, 65, 64, 16, 8, 1);         /* more lines than a block */
     three(3, 16, 16, 64, 64, 1);
+    three(1, 65, 67, 17, 16, 1);        /* tiles longer than a chain */
 }
 
 TEST(conv_grad_filters) {
@@ -79,6 +80,8 @@ TEST(conv_grad_scratch) {
         check((struct conv_shape){ 3, 12, 13, 24, 35, 3, 3, 2, 0, 1, 0, 1 }, WEFT_F32, WEFT_F32, 0, hints[i]);
         check((struct conv_shape){ 3, 12, 13, 24, 35, 1, 1, 1, 0, 0, 0, 0 }, WEFT_F32, WEFT_F32, 0, hints[i]);
     }
+    for (int64_t hint = 700000; hint < 2000000; hint += 200000)         /* several blocks of tiles */
+        check((struct conv_shape){ 1, 65, 67, 18, 20, 3, 3, 1, 1, 1, 1, 1 }, WEFT_F32, WEFT_F32, 1, hint);
 }
 
 TEST(conv_grad_of_nothing) {

@@ -1,4 +1,5 @@
-/* The gradient of a convolution by its weights, directly: dw(o,c,tap) = Σ over windows of dy(window, o)·x(window + tap, c).
+/* The gradient of a convolution by its weights: dw(o,c,tap) = Σ over windows of dy(window, o)·x(window + tap, c). winograd_grad.c
+ * takes the 3×3 ones where it is faster; this is the direct way.
  *
  * Lines of dy and the lines of x under their windows are packed, block by block: dy in panels of OUTER_ROWS channels, x with its
  * zeros around it in panels of VL channels, so that a tap is a place to start at. An item is one panel of o, one of c (several
@@ -8,6 +9,7 @@
 #include <omp.h>
 #include "kernels/cpu/outer.h"
 #include "kernels/cpu/threads.h"
+#include "kernels/cpu/winograd.h"
 
 enum {
     CHAIN = 256,
@@ -185,7 +187,11 @@ int ISA_NAME(conv2d_grad_weight)(const weft_env *env, const weft_conv2d_grad_wei
     if (a->type != WEFT_F32) return WEFT_K_NO_TYPE;
     if (a->stride < 1 || a->kh < 1 || a->kw < 1) return WEFT_K_NO_CASE;
     if (a->o <= 0 || a->c <= 0) return WEFT_K_OK;
-    if (a->n > 0 && a->oh > 0 && a->ow > 0) return direct(env, a);
-    if (!a->accumulate) memset(a->dw, 0, (size_t)(a->o * a->c * a->kh * a->kw) * sizeof(float));
-    return WEFT_K_OK;
+    if (a->n <= 0 || a->oh <= 0 || a->ow <= 0) {
+        if (!a->accumulate) memset(a->dw, 0, (size_t)(a->o * a->c * a->kh * a->kw) * sizeof(float));
+        return WEFT_K_OK;
+    }
+    const int m = ISA_NAME(weft_winograd_grad_choice)(env, a);
+    int status = m ? ISA_NAME(weft_winograd_grad)(env, a, m) : WEFT_K_NO_MEMORY;
+    return status == WEFT_K_NO_MEMORY ? direct(env, a) : status;
 }

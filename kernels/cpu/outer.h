@@ -1,7 +1,7 @@
 /* The inner loop of products whose sum runs over rows of both operands, as weight gradients do: C += Σ over k of a(k)ᵀ·b(k), held
  * in registers. Both operands are packed with the sum's steps one behind the other: a in panels of OUTER_ROWS, b in panels of VL.
  *
- * A tile has OUTER_ROWS rows and up to OUTER_VECTORS vectors of columns, each vector from a panel (or a place in one) of its own:
+ * A tile has OUTER_ROWS (VL or half of it) rows and up to OUTER_VECTORS vectors of columns, each vector from a panel (or a place in one) of its own:
  * for a convolution the same channels under neighbouring taps. C is [vectors][OUTER_ROWS][VL].
  */
 #ifndef WEFT_OUTER_H
@@ -15,7 +15,7 @@
 #elif VL == 8
 #define OUTER_ROWS 4
 #else
-#define OUTER_ROWS 3
+#define OUTER_ROWS 4
 #endif
 
 struct outer_args {

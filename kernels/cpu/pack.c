@@ -96,12 +96,46 @@ INLINE void move_panel(const bool unpacking, const size_t size, const weft_pack_
         }
 }
 
+/* Panels of a weight whose outputs lie together, as where the parts of inputs and outputs are exchanged for a gradient: one panel
+ * alone would read little at each of k places far apart, so several go side by side. */
+enum { TOGETHER = 4 };
+
+INLINE void pack_across(const size_t size, const weft_pack_args *a, int64_t first) {
+    const int64_t panels = MIN(TOGETHER, (a->n + PANEL - 1) / PANEL - first), bytes = (int64_t)size, all = a->taps * PANEL * bytes;
+    /* Where an output's taps begin: with the last where they run backwards. */
+    const int64_t low = MIN(0, (a->taps - 1) * a->stride_tap);
+    for (int64_t k = 0; k < a->k; k++) {
+        const char *from = (const char *)a->src + (first * PANEL * a->stride_n + k * a->stride_k) * bytes;
+        for (int64_t i = 0; k + 1 < a->k && i < panels * all; i += 64) __builtin_prefetch(from + (a->stride_k + low) * bytes + i);
+        for (int64_t p = 0; p < panels; p++) {
+            const int64_t lanes = MIN(PANEL, a->n - (first + p) * PANEL);
+            for (int64_t tap = 0; tap < a->taps; tap++) {
+                char *to = (char *)a->dst + (((first + p) * a->taps + tap) * a->k + k) * PANEL * bytes;
+                char *plain = (char *)from + (p * PANEL * a->stride_n + tap * a->stride_tap) * bytes;
+                if (lanes < PANEL) move_lanes(false, size, to, plain, a->stride_n, lanes);
+                else if (a->stride_n == 1) move_lanes(false, size, to, plain, 1, PANEL);
+                else if (a->stride_n == 9) move_lanes(false, size, to, plain, 9, PANEL);
+                else move_lanes(false, size, to, plain, a->stride_n, PANEL);
+            }
+        }
+    }
+}
+
 INLINE int move_all(const bool unpacking, const weft_env *env, const weft_pack_args *a) {
     if (a->type != WEFT_F32 && a->type != WEFT_F16 && a->type != WEFT_BF16) return WEFT_K_NO_TYPE;
     const int64_t panels = (a->n + PANEL - 1) / PANEL;
     if (panels <= 0 || a->taps <= 0 || a->k <= 0) return WEFT_K_OK;
     const int threads = threads_for(env, (double)a->n * (double)a->taps * (double)a->k);
     const bool wide = a->type == WEFT_F32;
+    if (!unpacking && a->stride_n == a->taps && (a->taps == 1 || a->stride_tap == 1 || a->stride_tap == -1)) {
+#pragma omp parallel for schedule(static) num_threads(threads)
+        for (int64_t i = 0; i < panels; i += TOGETHER) {
+            if (cancelled(env)) continue;
+            if (wide) pack_across(4, a, i);
+            else pack_across(2, a, i);
+        }
+        return cancelled(env) ? WEFT_K_CANCELLED : WEFT_K_OK;
+    }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < panels; i++) {
         if (cancelled(env)) continue;

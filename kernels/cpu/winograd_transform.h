@@ -81,6 +81,41 @@ INLINE void output_line(const int m, const vf *v, const int from, vf *r, const i
     r[3 * to] = (difference + 8 * difference2) + v5;
 }
 
+/* For the gradient by the weights, dw = Gᵀ·[Σ over tiles of (A·dy·Aᵀ) ⊙ (Bᵀ·d·B)]·G: A, from m outputs' gradients to m + 2 points, … */
+INLINE void spread_line(const int m, const vf *d, const int from, vf *r, const int to) {
+    const vf d0 = d[0], d1 = d[from];
+    if (m == 2) {
+        r[0] = d0;
+        r[to] = d0 + d1;
+        r[2 * to] = d0 - d1;
+        r[3 * to] = -d1;
+        return;
+    }
+    const vf d2 = d[2 * from], d3 = d[3 * from], even = d0 + d2, odd = d1 + d3, even2 = d0 + 4 * d2, odd2 = 2 * d1 + 8 * d3;
+    r[0] = d0;
+    r[to] = even + odd;
+    r[2 * to] = even - odd;
+    r[3 * to] = even2 + odd2;
+    r[4 * to] = even2 - odd2;
+    r[5 * to] = d3;
+}
+
+/* … and Gᵀ, from m + 2 points to 3 taps. */
+INLINE void collect_line(const int m, const vf *v, const int from, vf *r, const int to) {
+    const vf v0 = v[0], sum = v[from] + v[2 * from], difference = v[2 * from] - v[from];
+    if (m == 2) {
+        const vf half = 0.5f * sum;
+        r[0] = v0 + half;
+        r[to] = -0.5f * difference;
+        r[2 * to] = half + v[3 * from];
+        return;
+    }
+    const vf sum2 = v[3 * from] + v[4 * from], difference2 = v[3 * from] - v[4 * from];
+    r[0] = 0.25f * v0 - sum * (1.0f / 6) + sum2 * (1.0f / 24);
+    r[to] = difference * (1.0f / 6) + difference2 * (1.0f / 12);
+    r[2 * to] = (sum2 - sum) * (1.0f / 6) + v[5 * from];
+}
+
 /* d[(m+2)²], transformed in place: columns, then rows. */
 INLINE void input_square(const int m, vf *d) {
     vf t[MOST_POINTS * MOST_POINTS];
@@ -109,6 +144,26 @@ INLINE void output_square(const int m, const vf *v, vf *r) {
     for (int i = 0; i < points; i++) output_line(m, v + i, points, t + i, points);
     UNROLL
     for (int i = 0; i < m; i++) output_line(m, t + i * points, 1, r + i * m, 1);
+}
+
+/* d[m²] to r[(m+2)²] */
+INLINE void spread_square(const int m, const vf *d, vf *r) {
+    vf t[MOST_POINTS * 4];
+    const int points = m + 2;
+    UNROLL
+    for (int i = 0; i < m; i++) spread_line(m, d + i, m, t + i, m);
+    UNROLL
+    for (int i = 0; i < points; i++) spread_line(m, t + i * m, 1, r + i * points, 1);
+}
+
+/* v[(m+2)²] to r[9] */
+INLINE void collect_square(const int m, const vf *v, vf *r) {
+    vf t[3 * MOST_POINTS];
+    const int points = m + 2;
+    UNROLL
+    for (int i = 0; i < points; i++) collect_line(m, v + i, points, t + i, points);
+    UNROLL
+    for (int i = 0; i < 3; i++) collect_line(m, t + i * points, 1, r + i * 3, 1);
 }
 
 #endif
