@@ -14,7 +14,7 @@
 #include "runtime/rng.h"
 
 /* The parts of the module: B(name) stands for bind_add_name() in lua/bind_name.c, which adds to the module, the table on top of the stack. */
-#define BIND_PARTS(B) B(scope) B(tensor) B(operations) B(session) B(node) B(graph) B(register) B(files) B(sandbox) B(library)
+#define BIND_PARTS(B) B(scope) B(tensor) B(operations) B(session) B(node) B(graph) B(register) B(train) B(files) B(sandbox) B(library)
 
 #define B(name) void bind_add_##name(lua_State *L);
 BIND_PARTS(B)
@@ -88,6 +88,8 @@ weft_tensor *bind_tensor_at(lua_State *L, int idx, const char *who, const char *
 /* The same, NULL where it is no tensor at all. */
 weft_tensor *bind_tensor_try(lua_State *L, int idx);
 weft_rng *bind_rng_try(lua_State *L, int idx);
+/* The object at idx; NULL where it is none. */
+weft_object *bind_object_try(lua_State *L, int idx);
 
 /* Runs fn in a scope of its own and pushes its tensor; where memory is short, Lua's garbage goes first. Returns 1 or throws. */
 typedef weft_tensor *bind_compute(bind_state *b, const void *arguments);

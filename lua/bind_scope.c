@@ -68,6 +68,12 @@ weft_tensor *bind_tensor_try(lua_State *L, int idx) {
     return box ? box->tensor : NULL;
 }
 
+weft_object *bind_object_try(lua_State *L, int idx) {
+    bind_box *box = luaL_testudata(L, idx, BIND_OBJECT);
+    if (box && !box->object) bind_error(L, WEFT_E_ARGUMENT, NULL, "this object was freed by the end of its scope; scope:keep() lets one live on");
+    return box ? box->object : NULL;
+}
+
 weft_tensor *bind_tensor_at(lua_State *L, int idx, const char *who, const char *name) {
     weft_tensor *t = bind_tensor_try(L, idx);
     if (!t) bind_error(L, WEFT_E_ARGUMENT, name, "%s: %s: a tensor is wanted, not %s", who, name, bind_kind(L, idx));

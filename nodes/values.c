@@ -180,3 +180,9 @@ const weft_class weft_class_weights = { "WEIGHTS", weights_free, NULL }, weft_cl
                  weft_class_clip = { "CLIP", clip_free, clip_describe }, weft_class_vae = { "VAE", vae_free, vae_describe },
                  weft_class_latent = { "LATENT", latent_free, latent_describe },
                  weft_class_conditioning = { "CONDITIONING", conditioning_free, conditioning_describe };
+
+weft_tree *weft_object_tree(const weft_object *o) {
+    if (o->class == &weft_class_model) return ((const weft_model *)o)->weights->tree;
+    if (o->class == &weft_class_clip) return ((const weft_clip *)o)->weights->tree;
+    return o->class == &weft_class_vae ? ((const weft_vae *)o)->weights->tree : NULL;
+}

@@ -90,6 +90,9 @@ weft_vae *weft_vae_new(weft_ctx *c, const weft_vae *fields);
 weft_latent *weft_latent_new(weft_ctx *c, const weft_latent *fields);
 weft_conditioning *weft_conditioning_new(weft_ctx *c, int count, const weft_cond *items);
 
+/* The weights of a MODEL, CLIP or VAE; NULL for other objects. Borrowed. */
+weft_tree *weft_object_tree(const weft_object *o);
+
 /* All node classes: the list in nodes/list.h. NULL with the error set. */
 weft_registry *weft_nodes_registry(weft_ctx *c);
 
