@@ -25,6 +25,7 @@ struct parser {
     int64_t values;
     struct key *keys;           /* of the objects that are open, innermost last */
     size_t key_count, key_room;
+    size_t lines_before;        /* in the file that the text is from */
     locale_t locale;            /* "C": numbers have a point, whatever the program's language */
 };
 
@@ -172,13 +173,15 @@ static cJSON *parse_value(struct parser *p, int depth) {
     return node;
 }
 
-static void report(weft_ctx *c, const char *file, const weft_json_text *t) {
+static void report(weft_ctx *c, const char *file, const struct parser *p) {
+    const weft_json_text *t = &p->t;
     size_t line, column;
     if (!strcmp(t->fault, NO_MEMORY)) {
         weft_fail(c, WEFT_E_MEMORY, "%s: %s", file, t->fault);
         return;
     }
     weft_json_where(t->text, t->pos, &line, &column);
+    line += p->lines_before;
     char found[32] = "the end";
     unsigned char ch = t->pos < t->size ? (unsigned char)t->text[t->pos] : 0;
     if (t->pos < t->size) snprintf(found, sizeof found, ch > ' ' && ch < 0x7f ? "'%c'" : "byte 0x%02x", ch);
@@ -187,8 +190,8 @@ static void report(weft_ctx *c, const char *file, const weft_json_text *t) {
         expected ? found : "");
 }
 
-cJSON *weft_json_parse(weft_ctx *c, const char *file, const char *text, size_t size, int flags) {
-    struct parser p = { .t = { .text = text, .size = size }, .flags = flags };
+static cJSON *parse_text(weft_ctx *c, const char *file, size_t lines_before, const char *text, size_t size, int flags) {
+    struct parser p = { .t = { .text = text, .size = size }, .flags = flags, .lines_before = lines_before };
     if (size >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) p.t.pos = 3;     /* some editors put a byte order mark */
     p.locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     cJSON *root = p.locale ? parse_value(&p, 0) : fault(&p, NO_MEMORY);
@@ -196,10 +199,18 @@ cJSON *weft_json_parse(weft_ctx *c, const char *file, const char *text, size_t s
         cJSON_Delete(root);
         root = fault(&p, "expected nothing behind the value");
     }
-    if (!root) report(c, file, &p.t);
+    if (!root) report(c, file, &p);
     weft_host_free(p.keys);
     if (p.locale) freelocale(p.locale);
     return root;
+}
+
+cJSON *weft_json_parse(weft_ctx *c, const char *file, const char *text, size_t size, int flags) {
+    return parse_text(c, file, 0, text, size, flags);
+}
+
+cJSON *weft_json_parse_line(weft_ctx *c, const char *file, size_t line, const char *text, size_t size) {
+    return parse_text(c, file, line - 1, text, size, 0);
 }
 
 cJSON *weft_json_read(weft_ctx *c, const char *path, size_t limit, int flags) {

@@ -19,6 +19,8 @@ enum {
 
 /* The tree, to be freed by cJSON_Delete(); NULL with the error set. `file` names the text in messages. */
 cJSON *weft_json_parse(weft_ctx *c, const char *file, const char *text, size_t size, int flags);
+/* The same from one line of a file of JSON Lines: `line`, from 1, is what messages say. */
+cJSON *weft_json_parse_line(weft_ctx *c, const char *file, size_t line, const char *text, size_t size);
 /* The same from a file of at most `limit` bytes. */
 cJSON *weft_json_read(weft_ctx *c, const char *path, size_t limit, int flags);
 

@@ -36,6 +36,10 @@ void weft_rng_randperm(weft_rng *r, int64_t *dst, int64_t n);
  * on, PyTorch's numbers depend on it). Default: 108 × 2048 (A100). */
 void weft_rng_set_grid(weft_rng *r, int multiprocessors, int threads_each);
 
+/* One block of Philox4x32-10: four numbers that depend on the arguments alone, for draws that must come out the same in
+ * whatever order, and on whatever thread, they are made. */
+void weft_philox(uint64_t seed, uint64_t counter, uint64_t sequence, uint32_t out[4]);
+
 /* The same as tensors of f32 or f64 (randn, rand) or i64, in the innermost scope. */
 weft_tensor *weft_randn(weft_ctx *c, weft_rng *r, weft_dtype type, int rank, const int64_t *shape);
 weft_tensor *weft_rand(weft_ctx *c, weft_rng *r, weft_dtype type, int rank, const int64_t *shape);

@@ -14,7 +14,7 @@
 
 #define TWO_PI_2POW_M32 (2.3283064e-10f * 6.2831855f)       /* float product, as cuRAND has it */
 
-static void philox(uint64_t seed, uint64_t counter, uint64_t sequence, uint32_t out[4]) {
+void weft_philox(uint64_t seed, uint64_t counter, uint64_t sequence, uint32_t out[4]) {
     uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32), c2 = (uint32_t)sequence,
              c3 = (uint32_t)(sequence >> 32);
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
@@ -55,7 +55,7 @@ static void draw(weft_rng *r, int64_t n, int unroll, emit_fn *emit, void *dst, c
             }
             if (!count) break;
             uint32_t x[4];
-            philox(r->seed, r->offset / 4 + (uint64_t)b, (uint64_t)t, x);
+            weft_philox(r->seed, r->offset / 4 + (uint64_t)b, (uint64_t)t, x);
             emit(x, dst, element, count, how);
         }
     }

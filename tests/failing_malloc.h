@@ -50,6 +50,8 @@ int posix_memalign(void **p, size_t alignment, size_t n) {
     *p = aligned_alloc(alignment, n);
     return *p ? 0 : ENOMEM;
 }
+/* OpenMP's, which ends the process where it gets none: it never fails. */
+void *memalign(size_t alignment, size_t n) { return counted(__libc_memalign(alignment, n)); }
 void free(void *p) {
     live -= p != NULL;
     __libc_free(p);

@@ -7,11 +7,15 @@
 #include <stb/stb_image.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 #include <zlib.h>
 #include "runtime/file.h"
 
 extern unsigned char *stbi_write_png_to_mem(const unsigned char *pixels, int stride_bytes, int x, int y, int n,
                                             int *out_len);
+
+extern _Thread_local bool stb_no_memory;        /* stb.c: an allocation was refused */
 
 enum { FILE_LIMIT = 256 << 20 };
 static const int64_t pixel_limit = (int64_t)128 << 20;
@@ -94,21 +98,34 @@ static weft_tensor *to_tensor(weft_ctx *c, const unsigned char *pixels, int64_t 
     return t;
 }
 
+/* What stb_image refused to do, as the error. */
+static void refused(weft_ctx *c, const char *name, const char *what) {
+    if (stb_no_memory) weft_fail(c, WEFT_E_MEMORY, "%s: no memory for the picture", name);
+    else weft_fail(c, WEFT_E_FORMAT, "%s: %s (%s)", name, what, stbi_failure_reason());
+}
+
+/* What the file says of its sides, before turning; false with the error set where it is none that is read. */
+static bool read_info(weft_ctx *c, const char *name, const unsigned char *b, size_t size, int *w, int *h) {
+    int channels;
+    stb_no_memory = false;
+    if (!weft_jpeg_is_safe(b, size)) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (bad Huffman table)", name);
+    else if (!stbi_info_from_memory(b, (int)size, w, h, &channels))
+        refused(c, name, "not a PNG, JPEG or BMP picture that can be read");
+    else if (*w < 1 || *h < 1 || *w > WEFT_PICTURE_SIDE || *h > WEFT_PICTURE_SIDE || (int64_t)*w * *h > pixel_limit)
+        weft_fail(c, WEFT_E_FORMAT, "%s: a picture of %d × %d pixels; up to %d a side and %lld in all are read", name,
+                  *w, *h, WEFT_PICTURE_SIDE, (long long)pixel_limit);
+    return weft_ok(c);
+}
+
 weft_tensor *weft_picture_decode(weft_ctx *c, const char *name, const void *bytes, size_t size) {
     const unsigned char *b = bytes;
     int w = 0, h = 0, channels, told_w, told_h;
     weft_tensor *t = NULL;
     if (!weft_ok(c)) return NULL;
     if (size > FILE_LIMIT) weft_fail(c, WEFT_E_FORMAT, "%s: a picture file of %zu MB; up to %d MB are read", name, size >> 20, FILE_LIMIT >> 20);
-    else if (!weft_jpeg_is_safe(bytes, size)) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (bad Huffman table)", name);
-    else if (!stbi_info_from_memory(b, (int)size, &told_w, &told_h, &channels))
-        weft_fail(c, WEFT_E_FORMAT, "%s: not a PNG, JPEG or BMP picture that can be read (%s)", name, stbi_failure_reason());
-    else if (told_w < 1 || told_h < 1 || told_w > WEFT_PICTURE_SIDE || told_h > WEFT_PICTURE_SIDE || (int64_t)told_w * told_h > pixel_limit)
-        weft_fail(c, WEFT_E_FORMAT, "%s: a picture of %d × %d pixels; up to %d a side and %lld in all are read", name, told_w, told_h, WEFT_PICTURE_SIDE,
-                  (long long)pixel_limit);
-    else {
+    else if (read_info(c, name, b, size, &told_w, &told_h)) {
         unsigned char *pixels = stbi_load_from_memory(b, (int)size, &w, &h, &channels, 0);
-        if (!pixels) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (%s)", name, stbi_failure_reason());
+        if (!pixels) refused(c, name, "the picture is broken");
         else if (w != told_w || h != told_h) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (it has two sizes)", name);
         else t = to_tensor(c, pixels, h, w, channels, orientation(b, size));
         stbi_image_free(pixels);
@@ -120,8 +137,51 @@ weft_tensor *weft_picture_load(weft_ctx *c, const char *path) {
     size_t size;
     char *bytes = weft_file_read(c, path, FILE_LIMIT, &size);
     weft_tensor *t = bytes ? weft_picture_decode(c, path, bytes, size) : NULL;
-    free(bytes);
+    weft_text_free(bytes);
     return t;
+}
+
+bool weft_picture_is_name(const char *name) {
+    static const char *const endings[] = { ".png", ".jpg", ".jpeg", ".bmp" };
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t k = strlen(endings[i]);
+        if (n > k && !strcasecmp(name + n - k, endings[i])) return true;
+    }
+    return false;
+}
+
+/* The first `most` bytes of a file for free(), fewer where it ends; *size: how many. NULL with the error set. */
+static unsigned char *read_beginning(weft_ctx *c, const char *path, size_t most, size_t *size) {
+    size_t length;
+    int fd = weft_file_open(c, path, &length);
+    if (fd < 0) return NULL;
+    if (length > most) length = most;
+    unsigned char *b = malloc(length + 1);
+    if (!b) weft_fail(c, WEFT_E_MEMORY, "%s: out of memory", path);
+    *size = 0;
+    for (ssize_t n; b && *size < length && (n = read(fd, b + *size, length - *size)) > 0;) *size += (size_t)n;
+    close(fd);
+    return b;
+}
+
+bool weft_picture_size(weft_ctx *c, const char *path, int64_t *height, int64_t *width) {
+    enum { BEGINNING = 256 << 10 };         /* sides and orientation lie in it but for odd files: those are read on */
+    size_t size = 0;
+    int w, h;
+    weft_picture_facts facts;
+    unsigned char *b = read_beginning(c, path, BEGINNING, &size);
+    if (b && size == BEGINNING && !weft_picture_info(b, size, &facts)) {
+        free(b);
+        b = read_beginning(c, path, FILE_LIMIT, &size);
+    }
+    if (b && read_info(c, path, b, size, &w, &h)) {
+        bool swapped = orientation(b, size) >= 5;
+        *height = swapped ? w : h;
+        *width = swapped ? h : w;
+    }
+    free(b);
+    return weft_ok(c);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------------------------- */

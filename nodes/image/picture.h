@@ -18,6 +18,10 @@ bool weft_jpeg_is_safe(const void *bytes, size_t size);
 /* A file's format ("PNG", "JPEG", "BMP", "WebP") and size as stored, from its head; false where it is none of these. */
 typedef struct weft_picture_facts { const char *format; int width, height, channels; } weft_picture_facts;
 bool weft_picture_info(const void *bytes, size_t size, weft_picture_facts *out);
+/* Its height and width, so turned, from the file's beginning alone; false with an error that names the file. */
+bool weft_picture_size(weft_ctx *c, const char *path, int64_t *height, int64_t *width);
+/* Whether a file's name ends as those of pictures that are read do (".png", ".JPG"). */
+bool weft_picture_is_name(const char *name);
 
 /* (H, W, 1 to 4) u8 as the bytes of a PNG file, to be freed by free(); NULL with an error that begins with `name`. */
 unsigned char *weft_picture_encode(weft_ctx *c, const char *name, weft_tensor *pixels, size_t *size);

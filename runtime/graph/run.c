@@ -5,6 +5,7 @@
  * found too.
  */
 #include "runtime/graph/graph_internal.h"
+#include "runtime/hash.h"
 #include "runtime/internal.h"
 
 #include <limits.h>
@@ -13,41 +14,14 @@
 
 /* ---- signatures ------------------------------------------------------------------------------------------------------------------------- */
 
-typedef struct signature { uint64_t a, b; } signature;
+static void sign_bytes(void *user, const void *bytes, size_t n) { weft_hash_bytes(user, bytes, n); }
 
-static uint64_t mix(uint64_t x) {       /* the finaliser of MurmurHash3 */
-    x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdu;
-    x = (x ^ (x >> 33)) * 0xc4ceb9fe1a85ec53u;
-    return x ^ (x >> 33);
-}
-
-static void sign_word(signature *s, uint64_t word) {
-    s->a = mix(s->a ^ word) + 0x9e3779b97f4a7c15u;
-    s->b = mix(s->b + word * 0xd6e8feb86659fd93u) ^ s->a;
-}
-
-static void sign_bytes(void *user, const void *bytes, size_t n) {
-    signature *s = user;
-    const unsigned char *p = bytes;
-    sign_word(s, n);
-    for (; n; ) {
-        uint64_t word = 0;
-        size_t k = n < 8 ? n : 8;
-        memcpy(&word, p, k);
-        sign_word(s, word);
-        p += k;
-        n -= k;
-    }
-}
-
-static void sign_text(signature *s, const char *text) { sign_bytes(s, text, strlen(text)); }
-
-static void sign_value(signature *s, const weft_value *v) {
-    sign_word(s, v->kind);
+static void sign_value(weft_hash *s, const weft_value *v) {
+    weft_hash_word(s, v->kind);
     switch (v->kind) {
-    case WEFT_PORT_STRING: case WEFT_PORT_CHOICE: case WEFT_PORT_FILE: sign_text(s, v->s); break;
-    case WEFT_PORT_BOOL: sign_word(s, v->b); break;
-    case WEFT_PORT_INT: case WEFT_PORT_FLOAT: sign_word(s, v->u); break;
+    case WEFT_PORT_STRING: case WEFT_PORT_CHOICE: case WEFT_PORT_FILE: weft_hash_text(s, v->s); break;
+    case WEFT_PORT_BOOL: weft_hash_word(s, v->b); break;
+    case WEFT_PORT_INT: case WEFT_PORT_FLOAT: weft_hash_word(s, v->u); break;
     default: break;
     }
 }
@@ -55,7 +29,7 @@ static void sign_value(signature *s, const weft_value *v) {
 /* ---- the runner --------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct result {
-    signature key;
+    weft_hash key;
     weft_value *outputs;
     int count;
     int64_t used;               /* the run that used it last */
@@ -124,7 +98,7 @@ void weft_runner_free(weft_runner *runner) {
     weft_host_free(runner);
 }
 
-static result *find_result(weft_runner *runner, signature key) {
+static result *find_result(weft_runner *runner, weft_hash key) {
     for (result *r = runner->buckets[key.a % BUCKETS]; r; r = r->next)
         if (r->key.a == key.a && r->key.b == key.b) return r;
     return NULL;
@@ -223,14 +197,14 @@ static bool fit(weft_ctx *c, const char *id, const weft_node *node, const weft_p
 }
 
 /* Values from literals and from the nodes that it links to; signs them on the way. */
-static void gather(weft_runner *runner, const weft_graph *g, const weft_gnode *n, call *k, signature *key) {
+static void gather(weft_runner *runner, const weft_graph *g, const weft_gnode *n, call *k, weft_hash *key) {
     for (int i = 0; i < k->count && weft_ok(runner->c); i++) {
         const weft_port *p = &n->node->inputs[i];
         const char *fault;
         char text[512];
         weft_gin *in;
         int found = weft_port_resolve(p, n, &in, &k->inputs[i], &fault, text, sizeof text);
-        sign_word(key, (uint64_t)found);
+        weft_hash_word(key, (uint64_t)found);
         if (found == 2) {
             const weft_gnode *source = weft_graph_find(g, in->from);
             result *r = source ? runner->results[source - g->nodes] : NULL;
@@ -240,16 +214,16 @@ static void gather(weft_runner *runner, const weft_graph *g, const weft_gnode *n
                 return;
             }
             if (!fit(runner->c, n->id, n->node, p, &r->outputs[in->slot], &k->inputs[i])) return;
-            sign_word(key, r->key.a);
-            sign_word(key, r->key.b);
-            sign_word(key, (uint64_t)in->slot);
+            weft_hash_word(key, r->key.a);
+            weft_hash_word(key, r->key.b);
+            weft_hash_word(key, (uint64_t)in->slot);
         } else if (found == 1) sign_value(key, &k->inputs[i]);
         else if (found < 0) weft_graph_fault(runner->c, fault, n->id, n->class_name, p->name, "node %s (%s): %s", n->id, n->class_name, text);
         if (found > 0 && weft_ok(runner->c)) weft_port_store(p, k->self, &k->inputs[i]);
     }
 }
 
-static result *keep(weft_runner *runner, signature key, int outputs) {
+static result *keep(weft_runner *runner, weft_hash key, int outputs) {
     result *r = weft_host_alloc(sizeof *r);
     if (r && !(r->outputs = weft_host_alloc(sizeof *r->outputs * ((size_t)outputs + 1)))) {
         weft_host_free(r);
@@ -265,7 +239,7 @@ static result *keep(weft_runner *runner, signature key, int outputs) {
 }
 
 /* Runs a node whose result is not there; drops results of earlier runs and tries once more when memory is short. */
-static result *run_fresh(weft_runner *runner, const weft_gnode *n, call *k, const weft_run_info *info, signature key) {
+static result *run_fresh(weft_runner *runner, const weft_gnode *n, call *k, const weft_run_info *info, weft_hash key) {
     weft_ctx *c = runner->c;
     result *r = keep(runner, key, weft_port_count(n->node->outputs));
     if (!r) return NULL;
@@ -300,10 +274,10 @@ static void run_node(weft_runner *runner, const weft_graph *g, int index, const 
                            .prompt_json = prompt_json, .workflow_json = g->workflow, .wrote = tell_file, .user = &telling };
     call k;
     if (call_begin(c, &k, n->node)) {
-        signature key = { 0x57656674, 0x67726170 };
-        sign_text(&key, n->class_name);
+        weft_hash key = { 0x57656674, 0x67726170 };
+        weft_hash_text(&key, n->class_name);
         gather(runner, g, n, &k, &key);
-        if (n->node->flags & (WEFT_NODE_OUTPUT | WEFT_NODE_VOLATILE)) sign_word(&key, (uint64_t)runner->run);
+        if (n->node->flags & (WEFT_NODE_OUTPUT | WEFT_NODE_VOLATILE)) weft_hash_word(&key, (uint64_t)runner->run);
         if (weft_ok(c) && n->node->sign) {
             c->run_info = &info;
             n->node->sign(c, k.self, sign_bytes, &key);
