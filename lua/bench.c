@@ -15,7 +15,7 @@
 #include "nodes/text/clip_text.h"
 #include "nodes/unet/unet2d_condition.h"
 #include "nodes/vae/autoencoder_kl.h"
-#include "runtime/params.h"
+#include "runtime/autograd.h"
 
 typedef struct bench_options {
     int threads, runs, precision, dtype, batch, size;
@@ -70,6 +70,41 @@ static void unet_setup(weft_ctx *c, bench_state *s) {
 static void unet_run(weft_ctx *c, bench_state *s) {
     weft_unet2d_condition(c, weft_root(s->tree), &weft_unet_sd15,
                           &(weft_unet_inputs){ .sample = s->in[0], .timesteps = s->in[1], .context = s->in[2] });
+}
+
+/* Half of Stable Diffusion 1.5's UNet in width: 138 million weights, all of them trained. */
+static weft_unet_config half_unet(void) {
+    weft_unet_config config = weft_unet_sd15;
+    for (int i = 0; i < config.blocks; i++) config.channels[i] = i < 2 ? 128 << i : 512;
+    return config;
+}
+
+static void train_setup(weft_ctx *c, bench_state *s) {
+    weft_unet_config config = half_unet();
+    int64_t n = s->o->batch ? s->o->batch : 2, side = s->o->size ? s->o->size / 8 : 64;
+    make_tree(c, s, "unet", weft_unet_walk, &config);
+    s->in[0] = noise(c, s, WEFT_SHAPE(n, side, side, 4));
+    s->in[1] = weft_ref(weft_full(c, WEFT_F32, WEFT_SHAPE(n), 500));
+    s->in[2] = noise(c, s, WEFT_SHAPE(n, 77, 768));
+    s->in[3] = noise(c, s, WEFT_SHAPE(n, side, side, 4));
+    if (s->tree && weft_tree_train(c, s->tree, NULL, true)) return;
+}
+
+static void again_setup(weft_ctx *c, bench_state *s) {
+    train_setup(c, s);
+    weft_set_recompute(c, true);
+}
+
+/* The gradients of the mean square of prediction − noise, without the optimiser's step. */
+static void train_run(weft_ctx *c, bench_state *s) {
+    weft_unet_config config = half_unet();
+    weft_unet_inputs in = { .sample = s->in[0], .timesteps = s->in[1], .context = s->in[2] };
+    weft_tree_zero_grad(s->tree);
+    if (weft_tape_begin(c)) return;
+    weft_tensor *d = weft_subtract(c, weft_unet2d_condition(c, weft_root(s->tree), &config, &in), s->in[3]);
+    weft_tensor *loss = weft_reduce_all(c, WEFT_REDUCE_MEAN, weft_mul(c, d, d));
+    if (weft_backward(c, loss, NULL)) { /* told */ }
+    weft_tape_end(c);
 }
 
 static void text_setup(weft_ctx *c, bench_state *s) {
@@ -143,13 +178,15 @@ static const bench benches[] = {
     { "sd15-text", "the text encoder, batch 2, 77 tokens", text_setup, text_run },
     { "vae-decode", "latent 64×64 to picture 512×512", decode_setup, decode_run },
     { "vae-encode", "picture 512×512 to latent 64×64", encode_setup, encode_run },
+    { "train-unet", "gradients of a UNet of half the width, batch 2, 64×64 latents", train_setup, train_run },
+    { "train-again", "the same, blocks run again instead of kept", again_setup, train_run },
     { "gemm", "linear layers: rows, inputs, outputs", gemm_setup, gemm_run },
     { "conv", "3×3 convolutions: images, side, inputs, outputs", conv_setup, conv_run },
     { "attention", "attention: images, queries, keys, heads, width", attention_setup, attention_run },
     { "norm", "GroupNorm + SiLU: images, side, channels", norm_setup, norm_run },
 };
 enum { BENCHES = sizeof benches / sizeof benches[0] };
-static const op_case *const op_cases[BENCHES] = { NULL, NULL, NULL, NULL, gemm_cases, conv_cases, attention_cases, norm_cases };
+static const op_case *const op_cases[BENCHES] = { NULL, NULL, NULL, NULL, NULL, NULL, gemm_cases, conv_cases, attention_cases, norm_cases };
 
 /* ---- running -------------------------------------------------------------------------------------------- */
 

@@ -3,7 +3,7 @@
     python3 tests/bench/pytorch.py [--weft build/weft] [--runs 3] [NAME ...]
 
 Needs torch==2.15.0 and diffusers==0.42.1 transformers==5.23.0 (pip). Names are those of `weft bench`: sd15-unet sd15-text vae-decode
-vae-encode. For each: one warm-up of both, then `runs` times PyTorch, Weft, PyTorch, Weft …; prints both medians, the median of the
+vae-encode train-unet train-again. For each: one warm-up of both, then `runs` times PyTorch, Weft, PyTorch, Weft …; prints both medians, the median of the
 pairwise ratios Weft/PyTorch, and both processes' peak memory (PyTorch's in a process of its own, so that it holds one model only).
 Models have Stable Diffusion 1.5's shapes and random weights; PyTorch computes in float32 with its scaled-dot-product attention; every
 result's time excludes loading.
@@ -21,6 +21,19 @@ def build(name):
                                  block_out_channels=(320, 640, 1280, 1280)).eval()
         x, t, ctx = torch.randn(2, 4, 64, 64), torch.tensor([500, 500]), torch.randn(2, 77, 768)
         return lambda: m(x, t, ctx).sample
+    if name in ("train-unet", "train-again"):
+        from diffusers import UNet2DConditionModel
+        torch.set_grad_enabled(True)
+        m = UNet2DConditionModel(sample_size=64, in_channels=4, out_channels=4, cross_attention_dim=768, attention_head_dim=8,
+                                 block_out_channels=(128, 256, 512, 512)).train()
+        if name == "train-again":
+            m.enable_gradient_checkpointing()
+        x, t, ctx, noise = torch.randn(2, 4, 64, 64), torch.tensor([500, 500]), torch.randn(2, 77, 768), torch.randn(2, 4, 64, 64)
+
+        def step():
+            m.zero_grad()
+            torch.nn.functional.mse_loss(m(x, t, ctx).sample, noise).backward()
+        return step
     if name == "sd15-text":
         from transformers import CLIPTextConfig, CLIPTextModel
         m = CLIPTextModel(CLIPTextConfig(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
