@@ -57,9 +57,9 @@ __attribute__((unused)) static void folder_drop(const char *path) {
 __attribute__((unused)) static const char *in(const char *folder, const char *name) {
     static char paths[8][600];
     static int next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
+    char text[600], *path = paths[next++ % 8];
+    snprintf(text, sizeof text, "%s/%s", folder, name);
+    return strcpy(path, text);
 }
 
 #endif
