@@ -72,10 +72,23 @@ static weft_graph *open_small(struct bed *b, const char *name) {
     return g;
 }
 
-/* What the graph decodes in the end, (1, height, width, 3), with changes ("3.denoise=1", …, NULL). malloc'd; NULL on failure. */
+/* What the graph's node 8 decodes, (1, height, width, 3). malloc'd; NULL on failure. */
 struct picture { int64_t height, width; float *at; };
-static struct picture draw(struct bed *b, const char *name, const char *const *sets) {
+static struct picture run_graph(struct bed *b, const weft_graph *g) {
     struct picture p = { 0 };
+    if (!weft_ok(b->c) || weft_runner_run(b->runner, g, NULL)) return p;
+    const weft_value *v = weft_runner_output(b->runner, "8", 0);
+    weft_tensor *t = v && v->kind == WEFT_PORT_TENSOR ? v->tensor : NULL;
+    if (!t || weft_rank(t) != 4 || weft_dim(t, 0) != 1 || weft_dim(t, 3) != 3) return p;
+    p = (struct picture){ weft_dim(t, 1), weft_dim(t, 2), NULL };
+    size_t bytes = sizeof(float) * 3 * (size_t)(p.height * p.width);
+    p.at = malloc(bytes);
+    if (weft_read(b->c, t, p.at, bytes)) weft_clear(b->c);
+    return p;
+}
+
+/* The same for a file with changes ("3.denoise=1", …, NULL). */
+static struct picture draw(struct bed *b, const char *name, const char *const *sets) {
     weft_graph *g = open_small(b, name);
     for (; g && *sets; sets++) {
         char id[16], input[64];
@@ -84,16 +97,7 @@ static struct picture draw(struct bed *b, const char *name, const char *const *s
         snprintf(input, sizeof input, "%.*s", (int)(equals - dot - 1), dot + 1);
         if (weft_graph_set_text(b->c, g, id, input, equals + 1)) break;
     }
-    if (weft_ok(b->c) && !weft_runner_run(b->runner, g, NULL)) {
-        const weft_value *v = weft_runner_output(b->runner, "8", 0);
-        weft_tensor *t = v && v->kind == WEFT_PORT_TENSOR ? v->tensor : NULL;
-        if (t && weft_rank(t) == 4 && weft_dim(t, 0) == 1 && weft_dim(t, 3) == 3) {
-            p = (struct picture){ weft_dim(t, 1), weft_dim(t, 2), NULL };
-            size_t bytes = sizeof(float) * 3 * (size_t)(p.height * p.width);
-            p.at = malloc(bytes);
-            if (weft_read(b->c, t, p.at, bytes)) weft_clear(b->c);
-        }
-    }
+    struct picture p = g ? run_graph(b, g) : (struct picture){ 0 };
     if (!p.at) TEST_FAIL("%s: %s", name, weft_ok(b->c) ? "node 8 gives no picture" : weft_message(b->c));
     weft_clear(b->c);
     weft_graph_free(g);
@@ -199,6 +203,22 @@ TEST(hires_fix_enlarges) {
     CHECK_EQ(large.width, 96);
     CHECK(apart(large, drawn) > 1);
     free(first.at), free(same.at), free(large.at), free(drawn.at);
+    bed_close(&b);
+}
+
+/* The loader of old workflows is the same; what they lack takes its default. */
+TEST(old_workflows) {
+    struct bed b;
+    REQUIRE(bed_open(&b));
+    struct picture now = DRAW("txt2img");
+    weft_graph *g = open_small(&b, "txt2img.json");
+    REQUIRE(g && !weft_graph_remove(b.c, g, "4") && weft_graph_add(b.c, g, "4", "CheckpointLoader"));
+    CHECK(!weft_graph_set_text(b.c, g, "4", "config_name", "v1-inference.yaml") && !weft_graph_set_text(b.c, g, "4", "ckpt_name", "tiny.safetensors"));
+    CHECK(!weft_graph_clear_input(b.c, g, "3", "denoise"));
+    struct picture then = run_graph(&b, g);
+    CHECK(apart(now, then) == 0);
+    free(now.at), free(then.at);
+    weft_graph_free(g);
     bed_close(&b);
 }
 

@@ -188,7 +188,8 @@ const weft_node weft_node_VAEEncodeForInpaint = {
     .size = sizeof(struct encode),
     .inputs = (const weft_port[]){ WEFT_IMAGE_IN(struct encode, pixels, "the pictures"), VAE_IN(struct encode),
                                    WEFT_MASK_IN(struct encode, mask, "1: is redrawn"),
-                               WEFT_INT_IN(struct encode, grow_mask_by, 6, 0, 64, 1,
-                                               "how much wider the noise mask is, in pixels"), { 0 } },
+                                   { "grow_mask_by", "INT", WEFT_PORT_INT, WEFT_PORT_LATE,
+                                     offsetof(struct encode, grow_mask_by), 6, 0, 64, 1, NULL, NULL, NULL,
+                                     "how much wider the noise mask is, in pixels" }, { 0 } },
     .outputs = LATENT_OUT(struct encode), .run = encode_inpaint_run,
 };

@@ -154,7 +154,8 @@ const weft_node weft_node_KSampler = {
         WEFT_OBJECT_IN(struct ksampler, positive, "CONDITIONING", "what the picture shows"),
         WEFT_OBJECT_IN(struct ksampler, negative, "CONDITIONING", "what it does not"),
         WEFT_OBJECT_IN(struct ksampler, latent_image, "LATENT", "where it starts"),
-        WEFT_FLOAT_IN(struct ksampler, denoise, 1, 0, 1, 0.01, "how much is drawn anew; 1: all"), { 0 } },
+        { "denoise", "FLOAT", WEFT_PORT_FLOAT, WEFT_PORT_LATE, offsetof(struct ksampler, denoise), 1, 0, 1, 0.01, NULL,
+          NULL, NULL, "how much is drawn anew; 1: all" }, { 0 } },
     .outputs = (const weft_port[]){
         WEFT_OUT(struct ksampler, latent, WEFT_PORT_OBJECT, "LATENT", "LATENT", "the latent"), { 0 } },
     .run = ksampler_run,
