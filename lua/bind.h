@@ -14,7 +14,7 @@
 #include "runtime/rng.h"
 
 /* The parts of the module: B(name) stands for bind_add_name() in lua/bind_name.c, which adds to the module, the table on top of the stack. */
-#define BIND_PARTS(B) B(scope) B(tensor) B(operations) B(session) B(node) B(graph) B(register) B(train) B(files) B(sandbox) B(library)
+#define BIND_PARTS(B) B(scope) B(tensor) B(operations) B(session) B(node) B(graph) B(register) B(train) B(shapes) B(files) B(sandbox) B(library)
 
 #define B(name) void bind_add_##name(lua_State *L);
 BIND_PARTS(B)
