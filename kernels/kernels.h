@@ -400,8 +400,8 @@ typedef struct weft_unary_grad_args {
     void *dx;
 } weft_unary_grad_args;
 
-/* dx = scale·dy where low ≤ scale·x + shift ≤ high, 0 elsewhere (NaN counts as elsewhere); dx may be dy. Without a clamp (low −INFINITY,
- * high INFINITY) x is not read and may be NULL. */
+/* dx = scale·dy where low < scale·x + shift < high, 0 elsewhere, on the bounds (as PyTorch 2.15) and for NaN; dx may be dy. Without a
+ * clamp (low −INFINITY, high INFINITY) x is not read and may be NULL. */
 typedef struct weft_affine_grad_args {
     weft_dtype type;
     int64_t n;

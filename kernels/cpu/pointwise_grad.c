@@ -64,7 +64,7 @@ int ISA_NAME(affine_grad)(const weft_env *env, const weft_affine_grad_args *a) {
             vf v = (n == VL ? vf_load(dy) : vf_load_n(dy, n)) * scale;
             if (clamps) {
                 const vf y = (n == VL ? vf_load(x) : vf_load_n(x, n)) * scale + shift;
-                v = vf_select((y >= low) & (y <= high), v, (vf){ 0 });
+                v = vf_select((y > low) & (y < high), v, (vf){ 0 });
             }
             if (n == VL) vf_store((float *)a->dx + i, v);
             else vf_store_n((float *)a->dx + i, v, n);

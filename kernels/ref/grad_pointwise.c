@@ -53,7 +53,7 @@ int weft_ref_affine_grad(const weft_env *env, const weft_affine_grad_args *a) {
     const bool clamps = a->low > -INFINITY || a->high < INFINITY;
     for (int64_t i = 0; i < a->n; i++) {
         double y = clamps ? a->scale * ref_get(a->type, a->x, i) + a->shift : 0;
-        bool inside = !clamps || (y >= a->low && y <= a->high);
+        bool inside = !clamps || (y > a->low && y < a->high);
         ref_put(a->type, a->dx, i, inside ? a->scale * ref_get(a->type, a->dy, i) : 0);
     }
     return WEFT_K_OK;
