@@ -1,4 +1,5 @@
-/* `weft inspect`: what a file is and what is in it. This file tells the kinds apart and prints; inspect_graph.c and inspect_model.c look inside. */
+/* `weft inspect`: what a file is and what is in it. This file tells the kinds apart and prints; inspect_graph.c and
+ * inspect_model.c look inside. */
 #include "lua/inspect.h"
 
 #include <stdlib.h>
@@ -26,7 +27,7 @@ cJSON *inspect_row(cJSON *list) {
     return row;
 }
 
-/* ---- which kind it is ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- which kind it is -------------------------------------------------------------------------------------------- */
 
 enum kind { OTHER, FOLDER, PICTURE, WEIGHTS, GRAPH };
 
@@ -47,7 +48,7 @@ static enum kind kind_of(const char *path) {
     return at < n && head[at] == '{' ? GRAPH : OTHER;
 }
 
-/* ---- pictures ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- pictures ---------------------------------------------------------------------------------------------------- */
 
 bool inspect_picture(session *s, const char *path, cJSON *out) {
     size_t size;
@@ -76,7 +77,7 @@ bool inspect_picture(session *s, const char *path, cJSON *out) {
     return weft_ok(s->c) && (!graph || inspect_graph_file(s, path, out));
 }
 
-/* ---- the command ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------------------------------------------------- */
 
 static bool inspect(session *s, const char *path, cJSON *out) {
     cJSON_AddStringToObject(out, "file", path);
@@ -111,9 +112,18 @@ static int inspect_one(session *s, const char *path) {
 
 int command_inspect(int argc, char **argv) {
     session s = { 0 };
-    const cli_option options[] = { SESSION_FOLDER_OPTIONS(s), { "json", CLI_FLAG, &s.json, NULL, "print one JSON object a file", 0, 0, NULL }, { 0 } };
-    const cli_command command = { "inspect", "FILE …", "Tells what is in a picture, a graph, a .safetensors file, or a folder of diffusers.",
-                                  "Weights are not read, only the heads of their files. The folders tell which of a graph's files are there.", options, 1, -1 };
+    const cli_option options[] = { SESSION_FOLDER_OPTIONS(s),
+                                   { "json", CLI_FLAG, &s.json, NULL, "print one JSON object a file", 0, 0, NULL },
+                                   { 0 } };
+    const cli_command command = {
+        "inspect",
+        "FILE …",
+        "Tells what is in a picture, a graph, a .safetensors file, or a folder of diffusers.",
+        "Weights are not read, only the heads of their files. The folders tell which of a graph's files are there.",
+        options,
+        1,
+        -1
+    };
     int plain, parsed = cli_parse(&command, argc, argv, &plain), status = parsed == CLI_HELP ? 0 : 1;
     if (parsed == CLI_RUN && session_open(&s, "inspect")) {
         status = 0;

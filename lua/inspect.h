@@ -1,5 +1,5 @@
-/* What `weft inspect` finds out about files: facts are added to a cJSON object. Functions that answer a bool give false with the context's error set.
- * cJSON's functions take NULL; where memory is short, a fact is missing. */
+/* What `weft inspect` finds out about files: facts are added to a cJSON object. Functions that answer a bool give false
+ * with the context's error set. cJSON's functions take NULL; where memory is short, a fact is missing. */
 #ifndef WEFT_INSPECT_H
 #define WEFT_INSPECT_H
 

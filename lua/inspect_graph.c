@@ -1,5 +1,6 @@
-/* What is in a graph: its nodes by class, who samples with what, the texts, the files it asks for, the outputs. All by the ports' descriptions, so that
- * every class is covered: a sampler is what has a seed, a text is a port of several lines. */
+/* What is in a graph: its nodes by class, who samples with what, the texts, the files it asks for, the outputs. All by
+ * the ports' descriptions, so that every class is covered: a sampler is what has a seed, a text is a port of several
+ * lines. */
 #include "lua/inspect.h"
 
 #include <stdlib.h>
@@ -34,7 +35,7 @@ static cJSON *value_json(const weft_value *v) {
     }
 }
 
-/* ---- texts ----------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- texts ------------------------------------------------------------------------------------------------------- */
 
 static const weft_port *text_port(const weft_node *n) {
     for (const weft_port *p = n ? n->inputs : NULL; p && p->name; p++)
@@ -52,7 +53,8 @@ static bool comes_from(session *s, const weft_graph *g, const char *id, const ch
         weft_value v;
         int slot;
         for (; p && p->name && !from; p++)
-            if (!weft_type_fits("CONDITIONING", p->type) || weft_graph_input(g, id, p->name, &v, &from, &slot) != 2) from = NULL;
+            if (!weft_type_fits("CONDITIONING", p->type) || weft_graph_input(g, id, p->name, &v, &from, &slot) != 2)
+                from = NULL;
         id = from;
     }
     return false;
@@ -66,11 +68,12 @@ static const char *role_of(session *s, const weft_graph *g, const char *text) {
     int slot;
     for (int role = 0; role < 2; role++)
         for (int i = 0; (id = weft_graph_id(g, i)); i++)
-            if (weft_graph_input(g, id, roles[role], &v, &from, &slot) == 2 && comes_from(s, g, from, text)) return roles[role];
+            if (weft_graph_input(g, id, roles[role], &v, &from, &slot) == 2 && comes_from(s, g, from, text))
+                return roles[role];
     return NULL;
 }
 
-/* ---- nodes ----------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- nodes ------------------------------------------------------------------------------------------------------- */
 
 /* Its literal numbers and choices, the seed first: what one wants to know to draw it again. */
 static void sampler_facts(const weft_graph *g, const char *id, const weft_node *n, cJSON *out) {
@@ -93,7 +96,9 @@ static void file_facts(session *s, const weft_graph *g, const char *id, const we
     weft_value v;
     int slot;
     for (const weft_port *p = n->inputs; p && p->name; p++) {
-        if (p->kind != WEFT_PORT_FILE || weft_graph_input(g, id, p->name, &v, &from, &slot) != 1 || v.kind != WEFT_PORT_STRING) continue;
+        if (p->kind != WEFT_PORT_FILE || weft_graph_input(g, id, p->name, &v, &from, &slot) != 1 ||
+            v.kind != WEFT_PORT_STRING)
+            continue;
         char *path = weft_folders_find(s->c, &s->folders, p->folder, v.s);
         weft_clear(s->c);
         cJSON *row = inspect_row(inspect_list(out, "files"));

@@ -1,5 +1,5 @@
-/* What is in files of weights: tensors by the first parts of their names, element types, metadata, and what the checkpoint reader takes them for; ranks
- * and targets of a LoRA. Opening maps a file and reads its head. */
+/* What is in files of weights: tensors by the first parts of their names, element types, metadata, and what the
+ * checkpoint reader takes them for; ranks and targets of a LoRA. Opening maps a file and reads its head. */
 #include "lua/inspect.h"
 
 #include <stdlib.h>
@@ -11,11 +11,17 @@
 
 enum { MOST_GROUPS = 16, DEEPEST = 4 };
 
-/* ---- tensors by prefix -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- tensors by prefix ------------------------------------------------------------------------------------------- */
 
-struct group { const char *name; size_t length; double tensors, parameters, bytes, of_type[WEFT_DTYPE_COUNT]; const char *foreign; };
+struct group {
+    const char *name;
+    size_t length;
+    double tensors, parameters, bytes, of_type[WEFT_DTYPE_COUNT];
+    const char *foreign;
+};
 
-/* The first `depth` parts of a name, which dots divide; "lora_unet" of a LoRA's "lora_unet_down_blocks_0_…", whose names have no other order. */
+/* The first `depth` parts of a name, which dots divide; "lora_unet" of a LoRA's "lora_unet_down_blocks_0_…", whose
+ * names have no other order. */
 static size_t prefix_of(const char *name, int depth) {
     const char *end = name;
     if (!strncmp(name, "lora_", 5)) return 5 + strcspn(name + 5, "_.");
@@ -64,7 +70,8 @@ static void types_text(const struct group *g, char *out, size_t size) {
     size_t used = 0;
     *out = 0;
     for (int t = 0; t < WEFT_DTYPE_COUNT && used < size; t++)
-        if (g->of_type[t] > 0) used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", weft_dtype_name((weft_dtype)t));
+        if (g->of_type[t] > 0)
+            used += (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", weft_dtype_name((weft_dtype)t));
     if (g->foreign && used < size) snprintf(out + used, size - used, "%s%s", used ? ", " : "", g->foreign);
 }
 
@@ -91,7 +98,8 @@ static void tensor_facts(const weft_safetensors *f, cJSON *out) {
     for (int i = 0; i < count; i++) {
         char name[256];
         cJSON *row = inspect_row(inspect_list(out, "groups"));
-        snprintf(name, sizeof name, "%.*s", (int)(groups[i].length < sizeof name ? groups[i].length : sizeof name - 1), groups[i].name);
+        snprintf(name, sizeof name, "%.*s", (int)(groups[i].length < sizeof name ? groups[i].length : sizeof name - 1),
+                 groups[i].name);
         cJSON_AddStringToObject(row, "prefix", name);
         group_facts(&groups[i], row);
     }
@@ -106,7 +114,7 @@ static void metadata_facts(const weft_safetensors *f, cJSON *out) {
     }
 }
 
-/* ---- LoRA --------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- LoRA -------------------------------------------------------------------------------------------------------- */
 
 static const char *target_of(const weft_st_entry *e, weft_lora_part part) {
     if (part == WEFT_LORA_TEXT) return "text_encoder";
@@ -129,7 +137,8 @@ static void lora_facts(session *s, const char *path, const weft_safetensors *f, 
     if (!lora) return;
     const char *made_for = weft_lora_made_for(lora);
     if (made_for) cJSON_AddStringToObject(out, "made_for", made_for);
-    cJSON *ranks = cJSON_AddObjectToObject(out, "layers_by_rank"), *targets = cJSON_AddObjectToObject(out, "layers_by_target");
+    cJSON *ranks = cJSON_AddObjectToObject(out, "layers_by_rank"),
+          *targets = cJSON_AddObjectToObject(out, "layers_by_target");
     for (int64_t i = 0; i < weft_st_count(f); i++) {
         const weft_st_entry *e = weft_st_at(f, i);
         weft_lora_key key = weft_lora_key_read(e->name);
@@ -142,18 +151,21 @@ static void lora_facts(session *s, const char *path, const weft_safetensors *f, 
     weft_lora_close(lora);
 }
 
-/* ---- models --------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- models ------------------------------------------------------------------------------------------------------ */
 
 static void config_text(const weft_checkpoint *k, int part, char *out, size_t size) {
     const weft_clip_text_config *t = &k->text_config;
     const weft_unet_config *u = &k->unet_config;
     const weft_vae_config *v = &k->vae_config;
-    if (part == WEFT_NAMES_TEXT) snprintf(out, size, "%d layers of %d, %d heads, %d places", t->layers, t->width, t->heads, t->positions);
+    if (part == WEFT_NAMES_TEXT)
+        snprintf(out, size, "%d layers of %d, %d heads, %d places", t->layers, t->width, t->heads, t->positions);
     else if (part == WEFT_NAMES_UNET)
-        snprintf(out, size, "%d to %d channels, %d resolutions of %d to %d, context %d", u->in_channels, u->out_channels, u->blocks, u->channels[0],
-                 u->channels[u->blocks > 0 ? u->blocks - 1 : 0], u->context);
-    else snprintf(out, size, "%d latent channels, %d resolutions of %d to %d, scale %g", v->latent_channels, v->blocks, v->channels[0],
-                  v->channels[v->blocks > 0 ? v->blocks - 1 : 0], v->scaling_factor);
+        snprintf(out, size, "%d to %d channels, %d resolutions of %d to %d, context %d", u->in_channels,
+                 u->out_channels, u->blocks, u->channels[0], u->channels[u->blocks > 0 ? u->blocks - 1 : 0],
+                 u->context);
+    else
+        snprintf(out, size, "%d latent channels, %d resolutions of %d to %d, scale %g", v->latent_channels, v->blocks,
+                 v->channels[0], v->channels[v->blocks > 0 ? v->blocks - 1 : 0], v->scaling_factor);
 }
 
 static void model_facts(const weft_checkpoint *k, cJSON *out) {
@@ -169,12 +181,14 @@ static void model_facts(const weft_checkpoint *k, cJSON *out) {
     }
     if (k->parts & WEFT_PART_UNET) {
         char text[256];
-        snprintf(text, sizeof text, "%s, %s, %d steps, betas %g to %g (%s)%s", k->scheduler.class_name, weft_prediction_name(k->scheduler.prediction_type),
-                 k->scheduler.num_train_timesteps, k->scheduler.beta_start, k->scheduler.beta_end, k->scheduler.beta_schedule,
+        snprintf(text, sizeof text, "%s, %s, %d steps, betas %g to %g (%s)%s", k->scheduler.class_name,
+                 weft_prediction_name(k->scheduler.prediction_type), k->scheduler.num_train_timesteps,
+                 k->scheduler.beta_start, k->scheduler.beta_end, k->scheduler.beta_schedule,
                  k->scheduler.rescale_betas_zero_snr ? ", zero terminal SNR" : "");
         cJSON_AddStringToObject(out, "scheduler", text);
     }
-    for (int64_t i = 0; i < k->unknown && i < 8; i++) cJSON_AddItemToArray(inspect_list(out, "tensors_no_model_takes"), cJSON_CreateString(k->unknown_names[i]));
+    for (int64_t i = 0; i < k->unknown && i < 8; i++)
+        cJSON_AddItemToArray(inspect_list(out, "tensors_no_model_takes"), cJSON_CreateString(k->unknown_names[i]));
 }
 
 /* What kind of file the checkpoint reader, or else the names alone, take it for. */

@@ -20,7 +20,8 @@ static struct shown show_text(const char *s, int most) {
             out.width++;
             return out;
         }
-        bool control = (unsigned char)*s < 0x20 || *s == 0x7f || ((unsigned char)s[0] == 0xc2 && (unsigned char)s[1] >= 0x80 && (unsigned char)s[1] < 0xa0);
+        bool control = (unsigned char)*s < 0x20 || *s == 0x7f ||
+                       ((unsigned char)s[0] == 0xc2 && (unsigned char)s[1] >= 0x80 && (unsigned char)s[1] < 0xa0);
         size_t n = 1;
         while (n < 4 && is_continuation(s[n])) n++;
         if (control) out.text[used++] = ' ';
@@ -49,7 +50,8 @@ static struct shown show_amount(double v, double step, const char *const *units)
 }
 
 static struct shown show_number(const char *name, double v) {
-    static const char *const bytes[] = { "B", "KiB", "MiB", "GiB", "TiB", NULL }, *const counts[] = { "", "K", "M", "G", NULL };
+    static const char *const bytes[] = { "B", "KiB", "MiB", "GiB", "TiB", NULL }, *const counts[] = { "", "K", "M", "G",
+                                                                                                      NULL };
     char text[32];
     if (!strcmp(name, "bytes")) return show_amount(v, 1024, bytes);
     if (!strcmp(name, "parameters")) return show_amount(v, 1000, counts);
@@ -75,7 +77,7 @@ static void print_key(FILE *out, const char *key, int indent, int width) {
     pad(out, width - (int)strlen(key));
 }
 
-/* ---- tables ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
 
 struct table { const char *names[MOST_COLUMNS]; int widths[MOST_COLUMNS], columns; bool numbers[MOST_COLUMNS]; };
 
@@ -90,7 +92,9 @@ static int column_of(struct table *t, const char *name) {
 }
 
 /* The last column, where long texts stand, has more room. */
-static struct shown show_cell(const struct table *t, int column, const cJSON *cell) { return show(cell, column == t->columns - 1 ? MOST_TEXT : MOST_CELL); }
+static struct shown show_cell(const struct table *t, int column, const cJSON *cell) {
+    return show(cell, column == t->columns - 1 ? MOST_TEXT : MOST_CELL);
+}
 
 static struct table lay_out(const cJSON *rows) {
     struct table t = { .columns = 0 };
@@ -124,10 +128,11 @@ static void print_table(FILE *out, const cJSON *rows, int indent) {
     }
 }
 
-/* ---- objects ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- objects ----------------------------------------------------------------------------------------------------- */
 
 static bool is_empty(const cJSON *v) {
-    return cJSON_IsNull(v) || (cJSON_IsString(v) && !*v->valuestring) || ((cJSON_IsArray(v) || cJSON_IsObject(v)) && !v->child);
+    return cJSON_IsNull(v) || (cJSON_IsString(v) && !*v->valuestring) ||
+           ((cJSON_IsArray(v) || cJSON_IsObject(v)) && !v->child);
 }
 
 static void print_list(FILE *out, const cJSON *list) {

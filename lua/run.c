@@ -5,12 +5,13 @@
 #include "lua/commands.h"
 #include "lua/session.h"
 
-/* ---- events of a run ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- events of a run --------------------------------------------------------------------------------------------- */
 
 /* The node that runs: what progress and errors are about. */
 struct running { const char *node, *class_name; };
 
-static void on_event(void *user, const char *what, const char *node, const char *class_name, const char *file, double seconds) {
+static void on_event(void *user, const char *what, const char *node, const char *class_name, const char *file,
+                     double seconds) {
     (void)user;
     (void)node;
     (void)class_name;
@@ -42,7 +43,8 @@ static void close_json(void) {
     fflush(stdout);
 }
 
-static void on_event_json(void *user, const char *what, const char *node, const char *class_name, const char *file, double seconds) {
+static void on_event_json(void *user, const char *what, const char *node, const char *class_name, const char *file,
+                          double seconds) {
     struct running *r = user;
     *r = strcmp(what, "done") ? (struct running){ node, class_name } : (struct running){ NULL, NULL };
     open_json(what, node, class_name);
@@ -84,7 +86,7 @@ static void errors_json(session *s, const weft_faults *faults, const struct runn
     close_json();
 }
 
-/* ---- run ------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- run --------------------------------------------------------------------------------------------------------- */
 
 /* "3.seed=7": everything before the last dot in front of the "=" is the node's id. */
 static bool apply_set(session *s, weft_graph *g, const char *text) {
@@ -111,7 +113,10 @@ static int run_graph(session *s, const char *file, const struct cli_many *sets) 
     if (s->json) weft_set_progress(s->c, on_progress_json, &running);
     if (s->json) weft_set_warn(s->c, on_warning_json, &running);
     if (weft_ok(s->c) && !faults.count) {
-        runner = weft_runner_new(s->c, s->registry, &(weft_runner_options){ .folders = s->folders, .event = s->json ? on_event_json : on_event, .user = &running });
+        runner =
+            weft_runner_new(s->c, s->registry,
+                            &(weft_runner_options){
+                                .folders = s->folders, .event = s->json ? on_event_json : on_event, .user = &running });
         if (runner && weft_runner_run(runner, g, NULL)) { /* told below */ }
     }
     if (s->json) errors_json(s, &faults, &running);
@@ -126,20 +131,30 @@ static int run_graph(session *s, const char *file, const struct cli_many *sets) 
 int command_run(int argc, char **argv) {
     session s = { 0 };
     struct cli_many sets = { 0 };
-    const cli_option options[] = {
-        { "set", CLI_MANY, &sets, "ID.INPUT=VALUE", "changes an input before running; may be given more than once", 0, 0, NULL },
-        SESSION_FOLDER_OPTIONS(s), SESSION_RUN_OPTIONS(s),
-        { "json", CLI_FLAG, &s.json, NULL, "print each event as a line of JSON", 0, 0, NULL }, { 0 } };
-    const cli_command command = { "run", "FILE [--set ID.INPUT=VALUE …]", "Runs a graph: a workflow in API or UI format, or a picture that carries one.",
-        "Prints the path of every file it writes. With --json, one object a line, each with \"event\" and, where it is about a node, \"node\" and\n"
-        "\"class\":\n"
-        "  start      a node begins\n"
-        "  progress   \"what\" it is at, \"step\" of \"steps\"\n"
-        "  wrote      \"file\", a path\n"
-        "  warning    \"message\": what the node could not use\n"
-        "  done       it took \"seconds\"\n"
-        "  cached     its result is there already\n"
-        "  error      \"type\" and \"message\"; \"input\" where a fault is about one. The exit status is then 1, or 130 after Ctrl-C", options, 1, 1 };
+    const cli_option options[] = { { "set", CLI_MANY, &sets, "ID.INPUT=VALUE",
+                                     "changes an input before running; may be given more than once", 0, 0, NULL },
+                                   SESSION_FOLDER_OPTIONS(s),
+                                   SESSION_RUN_OPTIONS(s),
+                                   { "json", CLI_FLAG, &s.json, NULL, "print each event as a line of JSON", 0, 0,
+                                     NULL },
+                                   { 0 } };
+    const cli_command command = { "run",
+                                  "FILE [--set ID.INPUT=VALUE …]",
+                                  "Runs a graph: a workflow in API or UI format, or a picture that carries one.",
+                                  "Prints the path of every file it writes. With --json, one object a line, each with "
+                                  "\"event\" and, where it is about a node, \"node\" and\n"
+                                  "\"class\":\n"
+                                  "  start      a node begins\n"
+                                  "  progress   \"what\" it is at, \"step\" of \"steps\"\n"
+                                  "  wrote      \"file\", a path\n"
+                                  "  warning    \"message\": what the node could not use\n"
+                                  "  done       it took \"seconds\"\n"
+                                  "  cached     its result is there already\n"
+                                  "  error      \"type\" and \"message\"; \"input\" where a fault is about one. The "
+                                  "exit status is then 1, or 130 after Ctrl-C",
+                                  options,
+                                  1,
+                                  1 };
     int plain, parsed = cli_parse(&command, argc, argv, &plain), status = parsed == CLI_HELP ? 0 : 1;
     if (parsed == CLI_RUN && session_open(&s, "run")) status = run_graph(&s, argv[0], &sets);
     session_close(&s);
@@ -147,7 +162,7 @@ int command_run(int argc, char **argv) {
     return status;
 }
 
-/* ---- check ------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- check ------------------------------------------------------------------------------------------------------- */
 
 static int check_file(session *s, const char *file, bool with_files) {
     weft_faults faults = { 0 };
@@ -169,10 +184,14 @@ static int check_file(session *s, const char *file, bool with_files) {
 int command_check(int argc, char **argv) {
     session s = { 0 };
     bool no_files = false;
-    const cli_option options[] = {
-        SESSION_FOLDER_OPTIONS(s), { "no-files", CLI_FLAG, &no_files, NULL, "do not look whether models and pictures are there", 0, 0, NULL },
-        { "json", CLI_FLAG, &s.json, NULL, "print ComfyUI's error object", 0, 0, NULL }, { 0 } };
-    const cli_command command = { "check", "FILE …", "Checks graphs without running them and tells every fault.", NULL, options, 1, -1 };
+    const cli_option options[] = { SESSION_FOLDER_OPTIONS(s),
+                                   { "no-files", CLI_FLAG, &no_files, NULL,
+                                     "do not look whether models and pictures are there", 0, 0, NULL },
+                                   { "json", CLI_FLAG, &s.json, NULL, "print ComfyUI's error object", 0, 0, NULL },
+                                   { 0 } };
+    const cli_command command = { "check", "FILE …", "Checks graphs without running them and tells every fault.",
+                                  NULL,    options,  1,
+                                  -1 };
     int plain, parsed = cli_parse(&command, argc, argv, &plain), status = parsed == CLI_HELP ? 0 : 1;
     if (parsed == CLI_RUN && session_open(&s, "check")) {
         status = 0;
@@ -182,12 +201,14 @@ int command_check(int argc, char **argv) {
     return status;
 }
 
-/* ---- convert ---------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- convert ----------------------------------------------------------------------------------------------------- */
 
 int command_convert(int argc, char **argv) {
     session s = { 0 };
     const cli_option options[] = { { 0 } };
-    const cli_command command = { "convert", "FILE", "Prints a workflow (UI format, or a picture's) in API format.", NULL, options, 1, 1 };
+    const cli_command command = { "convert", "FILE",  "Prints a workflow (UI format, or a picture's) in API format.",
+                                  NULL,      options, 1,
+                                  1 };
     int plain, parsed = cli_parse(&command, argc, argv, &plain), status = parsed == CLI_HELP ? 0 : 1;
     if (parsed == CLI_RUN && session_open(&s, "convert")) {
         weft_graph *g = weft_graph_read(s.c, s.registry, argv[0]);

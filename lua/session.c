@@ -1,4 +1,5 @@
-/* Shared by the commands that run graphs and the binding: see session.h. Progress goes to a terminal only; Ctrl-C cancels between operations. */
+/* Shared by the commands that run graphs and the binding: see session.h. Progress goes to a terminal only; Ctrl-C
+ * cancels between operations. */
 #include "lua/session.h"
 #include "runtime/json_text.h"
 
@@ -77,7 +78,10 @@ bool session_start(session *s) {
     if (!f->input) f->input = "input";
     if (!f->output) f->output = "output";
     if (!f->temp) f->temp = "temp";
-    s->c = weft_ctx_new(&(weft_options){ .device = s->device, .threads = s->threads, .precision = (weft_precision)s->precision, .memory_limit = s->memory });
+    s->c = weft_ctx_new(&(weft_options){ .device = s->device,
+                                         .threads = s->threads,
+                                         .precision = (weft_precision)s->precision,
+                                         .memory_limit = s->memory });
     if (s->c) s->registry = weft_nodes_registry(s->c);
     return s->c && weft_ok(s->c);
 }

@@ -28,8 +28,8 @@ bool weft_json_string(weft_json_text *t, char *out, size_t *length);
 /* Whether a string is UTF-8 throughout. */
 bool weft_json_is_utf8(const char *s);
 
-/* Makes a text that may quote anybody's file fit for one line of a terminal: control characters become spaces, and a character that lost its last bytes
- * at the text's end goes. */
+/* Makes a text that may quote anybody's file fit for one line of a terminal: control characters become spaces, and a
+ * character that lost its last bytes at the text's end goes. */
 void weft_text_tidy(char *s);
 
 /* Takes a number; its text is text[*start], *length bytes. *whole: neither a fraction nor an exponent. */

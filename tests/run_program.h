@@ -9,7 +9,11 @@
 
 #include "tests/test.h"
 
-struct run { int status; char out[1 << 16], err[1 << 16]; double seconds; };      /* status: 128 + the signal where one ended it */
+struct run {
+    int status;
+    char out[1 << 16], err[1 << 16];
+    double seconds;
+}; /* status: 128 + the signal where one ended it */
 
 static inline double run_clock(void) {
     struct timespec t;
@@ -17,7 +21,8 @@ static inline double run_clock(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Starts it with arguments (NULL-terminated, without its name). What it writes goes to out and err; −1: to files "out.txt", "err.txt" in the folder. */
+/* Starts it with arguments (NULL-terminated, without its name). What it writes goes to out and err; −1: to files
+ * "out.txt", "err.txt" in the folder. */
 static inline pid_t run_start(const char *folder, const char *const *arguments, int out, int err) {
     char *argv[64] = { (char *)WEFT_PROGRAM };
     for (int i = 0; i < 62 && arguments[i]; i++) argv[i + 1] = (char *)arguments[i];
@@ -62,11 +67,13 @@ static inline struct run *run_program(const char *folder, const char *const *arg
 #define WEFT(folder, ...) run_program(folder, (const char *const[]){ __VA_ARGS__, NULL })
 
 /* It ends with status 1, and its message is a line with all these parts. */
-#define REFUSES(r, ...) do { \
+#define REFUSES(r, ...) \
+    do { \
         struct run *test_r = (r); \
         CHECK_EQ(test_r->status, 1); \
         const char *const test_parts[] = { __VA_ARGS__ }; \
-        for (size_t test_i = 0; test_i < sizeof test_parts / sizeof *test_parts; test_i++) CHECK_HAS(test_r->err, test_parts[test_i]); \
+        for (size_t test_i = 0; test_i < sizeof test_parts / sizeof *test_parts; test_i++) \
+            CHECK_HAS(test_r->err, test_parts[test_i]); \
     } while (0)
 
 #endif

@@ -1,11 +1,12 @@
-/* The graph engine on node classes of its own: reading every form, checking, running, caching, editing, and what it does with bad files. */
+/* The graph engine on node classes of its own: reading every form, checking, running, caching, editing, and what it
+ * does with bad files. */
 #include "runtime/graph/graph.h"
 #include "tests/test.h"
 
 #include <dirent.h>
 #include <zlib.h>
 
-/* ---- a few classes ----------------------------------------------------------------------------------------------------------------------- */
+/* ---- a few classes ----------------------------------------------------------------------------------------------- */
 
 static int ran;     /* nodes that really ran */
 
@@ -16,9 +17,15 @@ static void number_run(weft_ctx *c, void *self) {
     n->out = weft_scalar(c, WEFT_F64, n->value + (double)(n->seed % 1000));
 }
 static const weft_node number_node = {
-    .name = "Number", .category = "test", .summary = "A number.", .size = sizeof(struct number),
-    .inputs = (const weft_port[]){ WEFT_SEED_IN(struct number, seed, "seed"), WEFT_FLOAT_IN(struct number, value, 1, -10, 10, 0.5, "value"), { 0 } },
-    .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct number, out, "it"), { 0 } }, .run = number_run,
+    .name = "Number",
+    .category = "test",
+    .summary = "A number.",
+    .size = sizeof(struct number),
+    .inputs = (const weft_port[]){ WEFT_SEED_IN(struct number, seed, "seed"),
+                                   WEFT_FLOAT_IN(struct number, value, 1, -10, 10, 0.5, "value"),
+                                   { 0 } },
+    .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct number, out, "it"), { 0 } },
+    .run = number_run,
 };
 
 struct mix { weft_tensor *a, *b; int how; double scale; weft_tensor *out; };
@@ -30,11 +37,18 @@ static void mix_run(weft_ctx *c, void *self) {
     n->out = weft_affine(c, n->how == 0 ? weft_add(c, n->a, b) : weft_mul(c, n->a, b), n->scale, 0);
 }
 static const weft_node mix_node = {
-    .name = "Mix", .category = "test", .summary = "Mixes two.", .size = sizeof(struct mix),
-    .inputs = (const weft_port[]){ WEFT_TENSOR_IN(struct mix, a, "one"), WEFT_OPTIONAL_TENSOR_IN(struct mix, b, "TENSOR", "other"),
+    .name = "Mix",
+    .category = "test",
+    .summary = "Mixes two.",
+    .size = sizeof(struct mix),
+    .inputs = (const weft_port[]){ WEFT_TENSOR_IN(struct mix, a, "one"),
+                                   WEFT_OPTIONAL_TENSOR_IN(struct mix, b, "TENSOR", "other"),
                                    WEFT_CHOICE_IN(struct mix, how, mix_choices, NULL, "how"),
-                                   { "scale", "FLOAT", WEFT_PORT_FLOAT, WEFT_PORT_LATE, offsetof(struct mix, scale), 1, 0, 4, 0.1, NULL, NULL, NULL, "came later" }, { 0 } },
-    .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct mix, out, "it"), { 0 } }, .run = mix_run,
+                                   { "scale", "FLOAT", WEFT_PORT_FLOAT, WEFT_PORT_LATE, offsetof(struct mix, scale), 1,
+                                     0, 4, 0.1, NULL, NULL, NULL, "came later" },
+                                   { 0 } },
+    .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct mix, out, "it"), { 0 } },
+    .run = mix_run,
 };
 
 struct show { weft_tensor *what; const char *prefix; };
@@ -50,8 +64,16 @@ static void show_check(weft_ctx *c, const void *self) {
     if (strchr(n->prefix, '/')) weft_fail(c, WEFT_E_ARGUMENT, "no slashes, please");
 }
 static const weft_node show_node = {
-    .name = "Show", .category = "test", .summary = "Shows it.", .size = sizeof(struct show), .flags = WEFT_NODE_OUTPUT, .check = show_check,
-    .inputs = (const weft_port[]){ WEFT_TENSOR_IN(struct show, what, "what"), WEFT_STRING_IN(struct show, prefix, "Weft", "name"), { 0 } }, .run = show_run,
+    .name = "Show",
+    .category = "test",
+    .summary = "Shows it.",
+    .size = sizeof(struct show),
+    .flags = WEFT_NODE_OUTPUT,
+    .check = show_check,
+    .inputs = (const weft_port[]){ WEFT_TENSOR_IN(struct show, what, "what"),
+                                   WEFT_STRING_IN(struct show, prefix, "Weft", "name"),
+                                   { 0 } },
+    .run = show_run,
 };
 
 /* An object with a counted life, to see that none is lost. */
@@ -70,15 +92,24 @@ static void make_thing_run(weft_ctx *c, void *self) {
     if (n->broken) weft_fail(c, WEFT_E_SHAPE, "a broken thing");
 }
 static const weft_node make_thing_node = {
-    .name = "MakeThing", .category = "test", .summary = "A thing.", .size = sizeof(struct make_thing),
+    .name = "MakeThing",
+    .category = "test",
+    .summary = "A thing.",
+    .size = sizeof(struct make_thing),
     .inputs = (const weft_port[]){ WEFT_BOOL_IN(struct make_thing, broken, 0, "fails"), { 0 } },
-    .outputs = (const weft_port[]){ WEFT_OUT(struct make_thing, out, WEFT_PORT_OBJECT, "THING", "THING", "it"), { 0 } }, .run = make_thing_run,
+    .outputs = (const weft_port[]){ WEFT_OUT(struct make_thing, out, WEFT_PORT_OBJECT, "THING", "THING", "it"), { 0 } },
+    .run = make_thing_run,
 };
 struct use_thing { weft_object *thing; };
 static void use_thing_run(weft_ctx *c, void *self) { (void)c; (void)self; ran++; }
 static const weft_node use_thing_node = {
-    .name = "UseThing", .category = "test", .summary = "Uses it.", .size = sizeof(struct use_thing), .flags = WEFT_NODE_OUTPUT,
-    .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct use_thing, thing, "THING", "it"), { 0 } }, .run = use_thing_run,
+    .name = "UseThing",
+    .category = "test",
+    .summary = "Uses it.",
+    .size = sizeof(struct use_thing),
+    .flags = WEFT_NODE_OUTPUT,
+    .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct use_thing, thing, "THING", "it"), { 0 } },
+    .run = use_thing_run,
 };
 
 /* The real ones. */
@@ -98,8 +129,9 @@ static const weft_node any_node = {
 };
 
 static weft_registry *registry(void) {
-    static const weft_node *const nodes[] = { &weft_node_Reroute, &weft_node_Note, &any_node, &number_node, &mix_node, &show_node, &make_thing_node, &use_thing_node,
-                                              NULL };
+    static const weft_node *const nodes[] = { &weft_node_Reroute, &weft_node_Note, &any_node,
+                                              &number_node,       &mix_node,       &show_node,
+                                              &make_thing_node,   &use_thing_node, NULL };
     weft_registry *r = weft_registry_new();
     if (!r || !weft_registry_add(r, nodes)) abort();
     return r;
@@ -126,10 +158,11 @@ static void bed_free(struct bed *b) {
 static const char *const sum =
     "{\"1\":{\"class_type\":\"Number\",\"inputs\":{\"seed\":3,\"value\":2}},"
     "\"2\":{\"class_type\":\"Number\",\"inputs\":{\"seed\":0,\"value\":5.5},\"_meta\":{\"title\":\"the other\"}},"
-    "\"3\":{\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"1\",0],\"b\":[\"2\",0],\"how\":\"multiply\",\"from_the_future\":7}},"
+    "\"3\":{\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"1\",0],\"b\":[\"2\",0],\"how\":\"multiply\",\"from_the_"
+    "future\":7}},"
     "\"9\":{\"class_type\":\"Show\",\"inputs\":{\"what\":[\"3\",0],\"prefix\":\"x\"}}}";
 
-/* ---- running -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 TEST(runs_and_keeps_results) {
     struct bed b = bed_new(sum);
@@ -163,12 +196,14 @@ TEST(runs_only_what_is_asked) {
 
 /* What comes along a link is looked at, before and while the graph runs. */
 TEST(values_of_another_type_never_arrive) {
-    static const char *const one[][2] = {
-        { "{\"class_type\":\"MakeThing\",\"inputs\":{\"broken\":false}}", "takes TENSOR, but output 0 of node 1 (MakeThing) gives THING" },
-        { "{\"class_type\":\"Any\",\"inputs\":{\"value\":3}}", "takes TENSOR, not INT" } };
+    static const char *const one[][2] = { { "{\"class_type\":\"MakeThing\",\"inputs\":{\"broken\":false}}",
+                                            "takes TENSOR, but output 0 of node 1 (MakeThing) gives THING" },
+                                          { "{\"class_type\":\"Any\",\"inputs\":{\"value\":3}}",
+                                            "takes TENSOR, not INT" } };
     for (int i = 0; i < 2; i++) {
         char text[400];
-        snprintf(text, sizeof text, "{\"1\":%s,\"2\":{\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"1\",0],\"how\":\"add\"}}}", one[i][0]);
+        snprintf(text, sizeof text,
+                 "{\"1\":%s,\"2\":{\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"1\",0],\"how\":\"add\"}}}", one[i][0]);
         struct bed b = bed_new(text);
         const char *const targets[] = { "2", NULL };
         CHECK_EQ(weft_runner_run(b.runner, b.g, targets), WEFT_E_ARGUMENT);
@@ -186,7 +221,8 @@ TEST(values_of_another_type_never_arrive) {
 }
 
 TEST(numbers_along_links_are_within_their_range) {
-    struct bed b = bed_new("{\"1\":{\"class_type\":\"Any\",\"inputs\":{\"value\":11}},\"2\":{\"class_type\":\"Number\",\"inputs\":{\"seed\":1,\"value\":[\"1\",0]}}}");
+    struct bed b = bed_new("{\"1\":{\"class_type\":\"Any\",\"inputs\":{\"value\":11}},\"2\":{\"class_type\":\"Number\","
+                           "\"inputs\":{\"seed\":1,\"value\":[\"1\",0]}}}");
     const char *const targets[] = { "2", NULL };
     CHECK_EQ(weft_runner_run(b.runner, b.g, targets), WEFT_E_ARGUMENT);
     CHECK_HAS(weft_message(b.c), "Number: input value: 11 is above the most allowed, 10");
@@ -197,7 +233,7 @@ TEST(numbers_along_links_are_within_their_range) {
     weft_graph_set_text(b.c, b.g, "2", "value", "0");
     weft_graph_set_text(b.c, b.g, "1", "value", "-1");
     CHECK_EQ(weft_graph_link(b.c, b.g, "2", "seed", "1", 0), WEFT_OK);
-    CHECK_EQ(weft_runner_run(b.runner, b.g, targets), WEFT_OK);         /* a seed's 64 bits may be a negative number's */
+    CHECK_EQ(weft_runner_run(b.runner, b.g, targets), WEFT_OK); /* a seed's 64 bits may be a negative number's */
     bed_free(&b);
 }
 
@@ -234,7 +270,8 @@ TEST(a_failing_node_is_named) {
 }
 
 TEST(objects_live_as_long_as_they_are_used) {
-    struct bed b = bed_new("{\"1\":{\"class_type\":\"MakeThing\",\"inputs\":{\"broken\":false}},\"2\":{\"class_type\":\"UseThing\",\"inputs\":{\"thing\":[\"1\",0]}}}");
+    struct bed b = bed_new("{\"1\":{\"class_type\":\"MakeThing\",\"inputs\":{\"broken\":false}},\"2\":{\"class_type\":"
+                           "\"UseThing\",\"inputs\":{\"thing\":[\"1\",0]}}}");
     CHECK_EQ(RUN(b), WEFT_OK);
     CHECK_EQ(things, 1);
     weft_graph_set_text(b.c, b.g, "1", "broken", "true");
@@ -259,9 +296,11 @@ TEST(a_node_alone) {
     CHECK_HAS(weft_message(b.c), "divide");
     CHECK_STR(weft_graph_blame(b.c).input, "how");
     weft_clear(b.c);
-    static const struct { weft_port_kind kind; double value; const char *part; } scales[] = {
-        { WEFT_PORT_FLOAT, 4.1, "4.1 is above the most allowed, 4" }, { WEFT_PORT_FLOAT, -0.1, "-0.1 is below the least allowed, 0" },
-        { WEFT_PORT_FLOAT, NAN, "not finite" }, { WEFT_PORT_INT, 5, "5 is above the most allowed, 4" } };
+    static const struct { weft_port_kind kind; double value; const char *part;
+    } scales[] = { { WEFT_PORT_FLOAT, 4.1, "4.1 is above the most allowed, 4" },
+                   { WEFT_PORT_FLOAT, -0.1, "-0.1 is below the least allowed, 0" },
+                   { WEFT_PORT_FLOAT, NAN, "not finite" },
+                   { WEFT_PORT_INT, 5, "5 is above the most allowed, 4" } };
     names[2] = "scale";
     for (int i = 0; i < 4; i++) {
         in[2] = (weft_value){ .kind = scales[i].kind, .type = "FLOAT", .f = scales[i].value };
@@ -277,11 +316,13 @@ TEST(a_node_alone) {
     bed_free(&b);
 }
 
-/* ---- checking --------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- checking ---------------------------------------------------------------------------------------------------- */
 
 static bool has_fault(const weft_faults *f, const char *type, const char *node, const char *part) {
     for (int i = 0; i < f->count; i++)
-        if (!strcmp(f->items[i].type, type) && (!node || (f->items[i].node && !strcmp(f->items[i].node, node))) && strstr(f->items[i].details, part)) return true;
+        if (!strcmp(f->items[i].type, type) && (!node || (f->items[i].node && !strcmp(f->items[i].node, node))) &&
+            strstr(f->items[i].details, part))
+            return true;
     return false;
 }
 
@@ -321,12 +362,14 @@ TEST(tells_all_faults_at_once) {
     bed_free(&b);
 }
 
-/* Reroute's input has any name in files; what comes through it is checked as if it came straight. A note is there and does nothing. */
+/* Reroute's input has any name in files; what comes through it is checked as if it came straight. A note is there and
+ * does nothing. */
 TEST(reroutes_and_notes) {
-    struct bed b = bed_new(
-        "{\"1\":{\"class_type\":\"Number\",\"inputs\":{\"seed\":3,\"value\":2}},\"2\":{\"class_type\":\"Reroute\",\"inputs\":{\"\":[\"1\",0]}},"
-        "\"3\":{\"class_type\":\"Reroute\",\"inputs\":{\"input\":[\"2\",0]}},\"4\":{\"class_type\":\"Note\",\"inputs\":{}},"
-        "\"5\":{\"class_type\":\"Show\",\"inputs\":{\"what\":[\"3\",0],\"prefix\":\"\"}}}");
+    struct bed b = bed_new("{\"1\":{\"class_type\":\"Number\",\"inputs\":{\"seed\":3,\"value\":2}},\"2\":{\"class_"
+                           "type\":\"Reroute\",\"inputs\":{\"\":[\"1\",0]}},"
+                           "\"3\":{\"class_type\":\"Reroute\",\"inputs\":{\"input\":[\"2\",0]}},\"4\":{\"class_type\":"
+                           "\"Note\",\"inputs\":{}},"
+                           "\"5\":{\"class_type\":\"Show\",\"inputs\":{\"what\":[\"3\",0],\"prefix\":\"\"}}}");
     weft_faults f;
     REQUIRE(b.g);
     CHECK_EQ(weft_graph_check(b.c, b.g, NULL, &f), WEFT_OK);
@@ -351,7 +394,8 @@ TEST(reroutes_and_notes) {
 }
 
 TEST(finds_cycles_and_empty_graphs) {
-    struct bed b = bed_new("{\"1\":{\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"2\",0],\"how\":\"add\"}},\"2\":{\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"1\",0],\"how\":\"add\"}},"
+    struct bed b = bed_new("{\"1\":{\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"2\",0],\"how\":\"add\"}},\"2\":{"
+                           "\"class_type\":\"Mix\",\"inputs\":{\"a\":[\"1\",0],\"how\":\"add\"}},"
                            "\"3\":{\"class_type\":\"Show\",\"inputs\":{\"what\":[\"1\",0],\"prefix\":\"\"}}}");
     weft_faults f;
     CHECK_EQ(weft_graph_check(b.c, b.g, NULL, &f), WEFT_OK);
@@ -390,7 +434,7 @@ TEST(long_chains) {
     bed_free(&b);
 }
 
-/* ---- forms ---------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- forms ------------------------------------------------------------------------------------------------------- */
 
 static void check_sum(struct bed *b) {
     REQUIRE(b->g);
@@ -402,7 +446,8 @@ static void check_sum(struct bed *b) {
 
 TEST(reads_wrapped_graphs) {
     char text[1024];
-    const char *const forms[] = { "{\"prompt\":%s,\"client_id\":\"x\"}", "{\"input\":{\"workflow\":%s}}", "{\"output\":%s,\"workflow\":{\"nodes\":[]}}" };
+    const char *const forms[] = { "{\"prompt\":%s,\"client_id\":\"x\"}", "{\"input\":{\"workflow\":%s}}",
+                                  "{\"output\":%s,\"workflow\":{\"nodes\":[]}}" };
     for (int i = 0; i < 3; i++) {
         snprintf(text, sizeof text, forms[i], sum);
         struct bed b = bed_new(text);
@@ -411,20 +456,31 @@ TEST(reads_wrapped_graphs) {
     }
 }
 
-/* The same sum in the UI format: a reroute, a primitive that feeds a seed, a bypassed and a muted node, a note, a control word behind the
- * seed, a boolean in its place, values as an object. */
+/* The same sum in the UI format: a reroute, a primitive that feeds a seed, a bypassed and a muted node, a note, a
+ * control word behind the seed, a boolean in its place, values as an object. */
 static const char *const ui_sum =
     "{\"last_node_id\":1,\"version\":0.4,\"nodes\":["
-    "{\"id\":1,\"type\":\"Number\",\"mode\":0,\"inputs\":[{\"name\":\"seed\",\"type\":\"INT\",\"link\":7,\"widget\":{\"name\":\"seed\"}}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\",\"links\":[1]}],\"widgets_values\":[99,\"randomize\",2]},"
-    "{\"id\":2,\"type\":\"Number\",\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\",\"links\":[2]}],\"widgets_values\":[0,false,5.5],\"title\":\"the other\"},"
-    "{\"id\":3,\"type\":\"Mix\",\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":3},{\"name\":\"b\",\"type\":\"TENSOR\",\"link\":4}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\",\"links\":[5]}],\"widgets_values\":{\"how\":\"multiply\"}},"
-    "{\"id\":4,\"type\":\"Reroute\",\"inputs\":[{\"name\":\"\",\"type\":\"*\",\"link\":1}],\"outputs\":[{\"name\":\"\",\"type\":\"*\",\"links\":[3]}]},"
-    "{\"id\":5,\"type\":\"Mix\",\"mode\":4,\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":2}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\",\"links\":[4]}],\"widgets_values\":[\"add\"]},"
-    "{\"id\":6,\"type\":\"PrimitiveNode\",\"outputs\":[{\"name\":\"INT\",\"type\":\"INT\",\"links\":[7]}],\"widgets_values\":[3,\"fixed\"]},"
+    "{\"id\":1,\"type\":\"Number\",\"mode\":0,\"inputs\":[{\"name\":\"seed\",\"type\":\"INT\",\"link\":7,\"widget\":{"
+    "\"name\":\"seed\"}}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\",\"links\":[1]}],\"widgets_values\":[99,"
+    "\"randomize\",2]},"
+    "{\"id\":2,\"type\":\"Number\",\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\",\"links\":[2]}],\"widgets_values\":"
+    "[0,false,5.5],\"title\":\"the other\"},"
+    "{\"id\":3,\"type\":\"Mix\",\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":3},{\"name\":\"b\",\"type\":"
+    "\"TENSOR\",\"link\":4}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\",\"links\":[5]}],\"widgets_values\":{"
+    "\"how\":\"multiply\"}},"
+    "{\"id\":4,\"type\":\"Reroute\",\"inputs\":[{\"name\":\"\",\"type\":\"*\",\"link\":1}],\"outputs\":[{\"name\":\"\","
+    "\"type\":\"*\",\"links\":[3]}]},"
+    "{\"id\":5,\"type\":\"Mix\",\"mode\":4,\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":2}],\"outputs\":[{"
+    "\"name\":\"T\",\"type\":\"TENSOR\",\"links\":[4]}],\"widgets_values\":[\"add\"]},"
+    "{\"id\":6,\"type\":\"PrimitiveNode\",\"outputs\":[{\"name\":\"INT\",\"type\":\"INT\",\"links\":[7]}],\"widgets_"
+    "values\":[3,\"fixed\"]},"
     "{\"id\":7,\"type\":\"Note\",\"widgets_values\":[\"hello\"]},"
-    "{\"id\":8,\"type\":\"Show\",\"mode\":2,\"inputs\":[{\"name\":\"what\",\"type\":\"TENSOR\",\"link\":5}],\"widgets_values\":[\"muted\"]},"
-    "{\"id\":9,\"type\":\"Show\",\"inputs\":[{\"name\":\"what\",\"type\":\"TENSOR\",\"link\":5}],\"widgets_values\":[\"x\"]}],"
-    "\"links\":[[1,1,0,4,0,\"TENSOR\"],[2,2,0,5,0,\"TENSOR\"],null,[3,4,0,3,0,\"*\"],[4,5,0,3,1,\"TENSOR\"],{\"id\":5,\"origin_id\":3,\"origin_slot\":0,\"target_id\":9,\"target_slot\":0},[7,6,0,1,0,\"INT\"]]}";
+    "{\"id\":8,\"type\":\"Show\",\"mode\":2,\"inputs\":[{\"name\":\"what\",\"type\":\"TENSOR\",\"link\":5}],\"widgets_"
+    "values\":[\"muted\"]},"
+    "{\"id\":9,\"type\":\"Show\",\"inputs\":[{\"name\":\"what\",\"type\":\"TENSOR\",\"link\":5}],\"widgets_values\":["
+    "\"x\"]}],"
+    "\"links\":[[1,1,0,4,0,\"TENSOR\"],[2,2,0,5,0,\"TENSOR\"],null,[3,4,0,3,0,\"*\"],[4,5,0,3,1,\"TENSOR\"],{\"id\":5,"
+    "\"origin_id\":3,\"origin_slot\":0,\"target_id\":9,\"target_slot\":0},[7,6,0,1,0,\"INT\"]]}";
 
 TEST(reads_the_ui_format) {
     struct bed b = bed_new(ui_sum);
@@ -439,15 +495,26 @@ TEST(reads_the_ui_format) {
 TEST(flattens_subgraphs) {
     const char *text =
         "{\"version\":1,\"nodes\":["
-        "{\"id\":1,\"type\":\"Number\",\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[3,\"fixed\",2]},"
-        "{\"id\":2,\"type\":\"abc-1\",\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":1},{\"name\":\"value\",\"type\":\"FLOAT\",\"link\":null,\"widget\":{\"name\":\"value\"}}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[5.5]},"
-        "{\"id\":9,\"type\":\"Show\",\"inputs\":[{\"name\":\"what\",\"type\":\"TENSOR\",\"link\":2}],\"widgets_values\":[\"x\"]}],"
-        "\"links\":[{\"id\":1,\"origin_id\":1,\"origin_slot\":0,\"target_id\":2,\"target_slot\":0},{\"id\":2,\"origin_id\":2,\"origin_slot\":0,\"target_id\":9,\"target_slot\":0}],"
-        "\"definitions\":{\"subgraphs\":[{\"id\":\"abc-1\",\"name\":\"S\",\"inputNode\":{\"id\":-10},\"outputNode\":{\"id\":-20},\"nodes\":["
-        "{\"id\":1,\"type\":\"Number\",\"inputs\":[{\"name\":\"value\",\"type\":\"FLOAT\",\"link\":12,\"widget\":{\"name\":\"value\"}}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[0,\"fixed\",1]},"
-        "{\"id\":2,\"type\":\"Mix\",\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":10},{\"name\":\"b\",\"type\":\"TENSOR\",\"link\":11}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[\"multiply\"]}],"
-        "\"links\":[{\"id\":10,\"origin_id\":-10,\"origin_slot\":0,\"target_id\":2,\"target_slot\":0},{\"id\":11,\"origin_id\":1,\"origin_slot\":0,\"target_id\":2,\"target_slot\":1},"
-        "{\"id\":12,\"origin_id\":-10,\"origin_slot\":1,\"target_id\":1,\"target_slot\":0},{\"id\":13,\"origin_id\":2,\"origin_slot\":0,\"target_id\":-20,\"target_slot\":0}]}]}}";
+        "{\"id\":1,\"type\":\"Number\",\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[3,"
+        "\"fixed\",2]},"
+        "{\"id\":2,\"type\":\"abc-1\",\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":1},{\"name\":\"value\","
+        "\"type\":\"FLOAT\",\"link\":null,\"widget\":{\"name\":\"value\"}}],\"outputs\":[{\"name\":\"T\",\"type\":"
+        "\"TENSOR\"}],\"widgets_values\":[5.5]},"
+        "{\"id\":9,\"type\":\"Show\",\"inputs\":[{\"name\":\"what\",\"type\":\"TENSOR\",\"link\":2}],\"widgets_"
+        "values\":[\"x\"]}],"
+        "\"links\":[{\"id\":1,\"origin_id\":1,\"origin_slot\":0,\"target_id\":2,\"target_slot\":0},{\"id\":2,\"origin_"
+        "id\":2,\"origin_slot\":0,\"target_id\":9,\"target_slot\":0}],"
+        "\"definitions\":{\"subgraphs\":[{\"id\":\"abc-1\",\"name\":\"S\",\"inputNode\":{\"id\":-10},\"outputNode\":{"
+        "\"id\":-20},\"nodes\":["
+        "{\"id\":1,\"type\":\"Number\",\"inputs\":[{\"name\":\"value\",\"type\":\"FLOAT\",\"link\":12,\"widget\":{"
+        "\"name\":\"value\"}}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[0,\"fixed\",1]},"
+        "{\"id\":2,\"type\":\"Mix\",\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":10},{\"name\":\"b\","
+        "\"type\":\"TENSOR\",\"link\":11}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":["
+        "\"multiply\"]}],"
+        "\"links\":[{\"id\":10,\"origin_id\":-10,\"origin_slot\":0,\"target_id\":2,\"target_slot\":0},{\"id\":11,"
+        "\"origin_id\":1,\"origin_slot\":0,\"target_id\":2,\"target_slot\":1},"
+        "{\"id\":12,\"origin_id\":-10,\"origin_slot\":1,\"target_id\":1,\"target_slot\":0},{\"id\":13,\"origin_id\":2,"
+        "\"origin_slot\":0,\"target_id\":-20,\"target_slot\":0}]}]}}";
     struct bed b = bed_new(text);
     check_sum(&b);
     CHECK_STR(weft_graph_class(b.g, "2:2"), "Mix");
@@ -457,13 +524,19 @@ TEST(flattens_subgraphs) {
 TEST(expands_group_nodes) {
     const char *text =
         "{\"version\":0.4,\"nodes\":["
-        "{\"id\":1,\"type\":\"Number\",\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[3,\"fixed\",2]},"
-        "{\"id\":2,\"type\":\"workflow/G\",\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":1}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[0,\"fixed\",5.5,\"multiply\",1]},"
-        "{\"id\":9,\"type\":\"Show\",\"inputs\":[{\"name\":\"what\",\"type\":\"TENSOR\",\"link\":2}],\"widgets_values\":[\"x\"]}],"
+        "{\"id\":1,\"type\":\"Number\",\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[3,"
+        "\"fixed\",2]},"
+        "{\"id\":2,\"type\":\"workflow/"
+        "G\",\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":1}],\"outputs\":[{\"name\":\"T\",\"type\":"
+        "\"TENSOR\"}],\"widgets_values\":[0,\"fixed\",5.5,\"multiply\",1]},"
+        "{\"id\":9,\"type\":\"Show\",\"inputs\":[{\"name\":\"what\",\"type\":\"TENSOR\",\"link\":2}],\"widgets_"
+        "values\":[\"x\"]}],"
         "\"links\":[[1,1,0,2,0,\"TENSOR\"],[2,2,0,9,0,\"TENSOR\"]],"
         "\"extra\":{\"groupNodes\":{\"G\":{\"nodes\":["
-        "{\"type\":\"Number\",\"index\":0,\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[7,\"fixed\",7]},"
-        "{\"type\":\"Mix\",\"index\":1,\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":null},{\"name\":\"b\",\"type\":\"TENSOR\",\"link\":null}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}]}],"
+        "{\"type\":\"Number\",\"index\":0,\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}],\"widgets_values\":[7,"
+        "\"fixed\",7]},"
+        "{\"type\":\"Mix\",\"index\":1,\"inputs\":[{\"name\":\"a\",\"type\":\"TENSOR\",\"link\":null},{\"name\":\"b\","
+        "\"type\":\"TENSOR\",\"link\":null}],\"outputs\":[{\"name\":\"T\",\"type\":\"TENSOR\"}]}],"
         "\"links\":[[0,0,1,1,5,\"TENSOR\"],[null,0,1,0,6,\"TENSOR\"]],\"external\":[]}}}}";
     struct bed b = bed_new(text);
     check_sum(&b);
@@ -471,10 +544,11 @@ TEST(expands_group_nodes) {
     bed_free(&b);
 }
 
-/* ---- pictures ------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- pictures ---------------------------------------------------------------------------------------------------- */
 
 static size_t chunk(unsigned char *at, const char *type, const void *data, size_t n, bool right) {
-    const unsigned char length[4] = { (unsigned char)(n >> 24), (unsigned char)(n >> 16), (unsigned char)(n >> 8), (unsigned char)n };
+    const unsigned char length[4] = { (unsigned char)(n >> 24), (unsigned char)(n >> 16), (unsigned char)(n >> 8),
+                                      (unsigned char)n };
     memcpy(at, length, 4);
     memcpy(at + 4, type, 4);
     memcpy(at + 8, data, n);
@@ -529,13 +603,20 @@ TEST(reads_pictures) {
     }
 }
 
-/* ---- bad files ---------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- bad files --------------------------------------------------------------------------------------------------- */
 
 TEST(refuses_bad_files_clearly) {
     static const char *const bad[][2] = {
-        { "", "g.json" }, { "{", "g.json:1" }, { "[1,2]", "object" }, { "{\"1\":5}", "node 1" }, { "{\"1\":{\"inputs\":{}}}", "class_type" },
-        { "{\"1\":{\"class_type\":\"Number\",\"inputs\":[]}}", "inputs" }, { "{\"1\":{\"class_type\":\"A\"},\"1\":{\"class_type\":\"B\"}}", "g.json:1" },
-        { "{\"1\":{\"class_type\":\"Number\",\"inputs\":{\"seed\":1,}}}", "g.json:1" }, { "{\"1\": %seed%}", "g.json:1" }, { "\"text\"", "object" },
+        { "", "g.json" },
+        { "{", "g.json:1" },
+        { "[1,2]", "object" },
+        { "{\"1\":5}", "node 1" },
+        { "{\"1\":{\"inputs\":{}}}", "class_type" },
+        { "{\"1\":{\"class_type\":\"Number\",\"inputs\":[]}}", "inputs" },
+        { "{\"1\":{\"class_type\":\"A\"},\"1\":{\"class_type\":\"B\"}}", "g.json:1" },
+        { "{\"1\":{\"class_type\":\"Number\",\"inputs\":{\"seed\":1,}}}", "g.json:1" },
+        { "{\"1\": %seed%}", "g.json:1" },
+        { "\"text\"", "object" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         struct bed b = bed_new(bad[i][0]);
@@ -563,7 +644,8 @@ TEST(names_stay_in_their_folders) {
     struct bed b = bed_new(NULL);
     const char *const roots[] = { "/tmp", NULL };
     weft_folders f = { .models = roots, .input = "/tmp", .output = "/tmp", .temp = "/tmp" };
-    static const char *const bad[] = { "../x", "a/../../x", "/etc/passwd", "C:\\x", "..\\x", "", "  ", "~/x", "not-there-at-all" };
+    static const char *const bad[] = { "../x", "a/../../x", "/etc/passwd", "C:\\x",           "..\\x",
+                                       "",     "  ",        "~/x",         "not-there-at-all" };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         CHECK(!weft_folders_find(b.c, &f, "input", bad[i]));
         CHECK_EQ(weft_error(b.c), WEFT_E_FILE);
@@ -582,7 +664,8 @@ TEST(names_stay_in_their_folders) {
 
 /* The workflows of real users, where they are there: every one is read or refused with a message, none crashes. */
 TEST(reads_workflows_from_the_wild) {
-    static const char *const folders[] = { WEFT_SOURCE_DIR "/../shared/data/workflows/api", WEFT_SOURCE_DIR "/../shared/data/workflows/ui" };
+    static const char *const folders[] = { WEFT_SOURCE_DIR "/../shared/data/workflows/api",
+                                           WEFT_SOURCE_DIR "/../shared/data/workflows/ui" };
     for (int i = 0; i < 2; i++) {
         DIR *d = opendir(folders[i]);
         if (!d) continue;

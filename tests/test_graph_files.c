@@ -1,4 +1,5 @@
-/* The graphs that come with Weft: each is whole, runs to its end on a tiny model, and obeys the laws that tie it to the others. */
+/* The graphs that come with Weft: each is whole, runs to its end on a tiny model, and obeys the laws that tie it to the
+ * others. */
 #include "nodes/image/picture.h"
 #include "nodes/values.h"
 #include "tests/model_folders.h"
@@ -8,9 +9,18 @@
 #define GRAPHS WEFT_SOURCE_DIR "/graphs"
 enum { SIDE = 64 };     /* of the pictures here; the files say 512 */
 
-struct bed { weft_ctx *c; weft_registry *r; weft_runner *runner; const char *top; char folder[4][128]; const char *models[2]; weft_folders folders; };
+struct bed {
+    weft_ctx *c;
+    weft_registry *r;
+    weft_runner *runner;
+    const char *top;
+    char folder[4][128];
+    const char *models[2];
+    weft_folders folders;
+};
 
-/* input/plain.png: SIDE × SIDE of all colours, and the same seen through half and opened all over: masks 0, 1 on the left, and 1. */
+/* input/plain.png: SIDE × SIDE of all colours, and the same seen through half and opened all over: masks 0, 1 on the
+ * left, and 1. */
 static bool put_pictures(struct bed *b) {
     static unsigned char pixels[SIDE * SIDE * 4];
     static const char *const names[] = { "plain.png", "half.png", "open.png" };
@@ -59,8 +69,14 @@ static void bed_close(struct bed *b) {
 /* The graph of a file with its models and pictures replaced by those of the bed, small, and of few steps. */
 static weft_graph *open_small(struct bed *b, const char *name) {
     static const char *const changes[][3] = {
-        { "CheckpointLoaderSimple", "ckpt_name", "tiny.safetensors" }, { "EmptyLatentImage", "width", "64" }, { "EmptyLatentImage", "height", "64" },
-        { "LoadImage", "image", "half.png" }, { "LoraLoader", "lora_name", "tiny.safetensors" }, { "Noise", "width", "64" }, { "Noise", "height", "64" }, { "KSampler", "steps", "4" },
+        { "CheckpointLoaderSimple", "ckpt_name", "tiny.safetensors" },
+        { "EmptyLatentImage", "width", "64" },
+        { "EmptyLatentImage", "height", "64" },
+        { "LoadImage", "image", "half.png" },
+        { "LoraLoader", "lora_name", "tiny.safetensors" },
+        { "Noise", "width", "64" },
+        { "Noise", "height", "64" },
+        { "KSampler", "steps", "4" },
     };
     char path[1024];
     snprintf(path, sizeof path, GRAPHS "/%s", name);
@@ -68,7 +84,9 @@ static weft_graph *open_small(struct bed *b, const char *name) {
     const char *id;
     for (int i = 0; g && (id = weft_graph_id(g, i)); i++)
         for (size_t k = 0; k < sizeof changes / sizeof *changes; k++)
-            if (!strcmp(weft_graph_class(g, id), changes[k][0]) && weft_graph_set_text(b->c, g, id, changes[k][1], changes[k][2])) return g;
+            if (!strcmp(weft_graph_class(g, id), changes[k][0]) &&
+                weft_graph_set_text(b->c, g, id, changes[k][1], changes[k][2]))
+                return g;
     return g;
 }
 
@@ -113,17 +131,20 @@ static double apart(struct picture a, struct picture b) {
     return most;
 }
 
-/* The largest difference of two nodes' latents in the last run, in the columns from `left` to before `right`; infinite where there are none. */
+/* The largest difference of two nodes' latents in the last run, in the columns from `left` to before `right`; infinite
+ * where there are none. */
 static double latents_apart(struct bed *b, const char *one, const char *other, int64_t left, int64_t right) {
     const weft_value *v[2] = { weft_runner_output(b->runner, one, 0), weft_runner_output(b->runner, other, 0) };
     if (!v[0] || !v[1] || v[0]->kind != WEFT_PORT_OBJECT || v[1]->kind != WEFT_PORT_OBJECT) return INFINITY;
     weft_scope s = weft_scope_named(b->c, "latents");
     weft_tensor *part[2];
-    for (int i = 0; i < 2; i++) part[i] = weft_slice(b->c, ((weft_latent *)v[i]->object)->samples, 2, left, right - left);
+    for (int i = 0; i < 2; i++)
+        part[i] = weft_slice(b->c, ((weft_latent *)v[i]->object)->samples, 2, left, right - left);
     weft_tensor *d = weft_subtract(b->c, part[0], part[1]);
     float values[4096];
     int64_t n = d ? weft_count(d) : 0;
-    double most = n && n <= 4096 && !weft_read(b->c, weft_contiguous(b->c, d), values, sizeof *values * (size_t)n) ? 0 : INFINITY;
+    double most =
+        n && n <= 4096 && !weft_read(b->c, weft_contiguous(b->c, d), values, sizeof *values * (size_t)n) ? 0 : INFINITY;
     for (int64_t i = 0; i < n && most < INFINITY; i++) most = fmax(most, fabs((double)values[i]));
     weft_scope_end(b->c, s, NULL);
     weft_clear(b->c);
@@ -145,7 +166,8 @@ TEST(every_graph_is_whole_and_runs) {
             least = fmin(least, p.at[i]);
             most = fmax(most, p.at[i]);
         }
-        if (!(p.at && least >= 0 && most <= 1 && most > least)) TEST_FAIL("%s: a picture from %g to %g", e->d_name, least, most);
+        if (!(p.at && least >= 0 && most <= 1 && most > least))
+            TEST_FAIL("%s: a picture from %g to %g", e->d_name, least, most);
         free(p.at);
     }
     closedir(d);
@@ -153,12 +175,13 @@ TEST(every_graph_is_whole_and_runs) {
     bed_close(&b);
 }
 
-/* What euler hands over at any step is all there is to know: in two parts it gives the same picture. The latent is divided by its scale and multiplied
- * again on the way, which rounding shows: far below one of 255 levels. */
+/* What euler hands over at any step is all there is to know: in two parts it gives the same picture. The latent is
+ * divided by its scale and multiplied again on the way, which rounding shows: far below one of 255 levels. */
 TEST(two_samplers_are_one) {
     struct bed b;
     REQUIRE(bed_open(&b));
-    struct picture one = DRAW("txt2img", "3.steps=20"), two = DRAW("two_samplers"), other = DRAW("two_samplers", "10.end_at_step=15");
+    struct picture one = DRAW("txt2img", "3.steps=20"), two = DRAW("two_samplers"),
+                   other = DRAW("two_samplers", "10.end_at_step=15");
     CHECK(apart(one, two) < 0.01);
     CHECK(apart(one, other) > 0.05);
     free(one.at), free(two.at), free(other.at);
@@ -169,7 +192,8 @@ TEST(two_samplers_are_one) {
 TEST(img2img_of_nothing_is_the_picture) {
     struct bed b;
     REQUIRE(bed_open(&b));
-    struct picture none = DRAW("img2img", "3.denoise=0"), other = DRAW("img2img", "3.denoise=0", "3.seed=9"), some = DRAW("img2img"), masked = DRAW("inpaint", "3.denoise=0");
+    struct picture none = DRAW("img2img", "3.denoise=0"), other = DRAW("img2img", "3.denoise=0", "3.seed=9"),
+                   some = DRAW("img2img"), masked = DRAW("inpaint", "3.denoise=0");
     CHECK(apart(none, other) == 0);
     CHECK(apart(none, masked) == 0);
     CHECK(apart(none, some) > 1);
@@ -177,13 +201,15 @@ TEST(img2img_of_nothing_is_the_picture) {
     bed_close(&b);
 }
 
-/* A mask of 1 is no mask, a mask of 0 leaves the picture as it is, and half a mask leaves half of the latent (the picture's other half is another all
- * the same: the autoencoder sees the whole of it). */
+/* A mask of 1 is no mask, a mask of 0 leaves the picture as it is, and half a mask leaves half of the latent (the
+ * picture's other half is another all the same: the autoencoder sees the whole of it). */
 TEST(inpainting_follows_the_mask) {
     struct bed b;
     REQUIRE(bed_open(&b));
-    struct picture all = DRAW("inpaint", "11.image=open.png"), free_of_masks = DRAW("img2img", "3.denoise=0.8", "6.text=a small sailing boat");
-    struct picture nothing = DRAW("inpaint", "11.image=plain.png"), as_it_is = DRAW("img2img", "3.denoise=0"), half = DRAW("inpaint");
+    struct picture all = DRAW("inpaint", "11.image=open.png"),
+                   free_of_masks = DRAW("img2img", "3.denoise=0.8", "6.text=a small sailing boat");
+    struct picture nothing = DRAW("inpaint", "11.image=plain.png"), as_it_is = DRAW("img2img", "3.denoise=0"),
+                   half = DRAW("inpaint");
     CHECK(apart(all, free_of_masks) < 0.05);     /* the source is blended in with a weight of 0, which rounds */
     CHECK(apart(nothing, as_it_is) < 0.05);
     CHECK(latents_apart(&b, "3", "12", SIDE / 16 + 1, SIDE / 8) < 1e-5);
@@ -197,7 +223,8 @@ TEST(inpainting_follows_the_mask) {
 TEST(hires_fix_enlarges) {
     struct bed b;
     REQUIRE(bed_open(&b));
-    struct picture first = DRAW("txt2img"), same = DRAW("hires_fix", "10.scale_by=1", "11.denoise=0"), large = DRAW("hires_fix"), drawn = DRAW("hires_fix", "11.seed=1");
+    struct picture first = DRAW("txt2img"), same = DRAW("hires_fix", "10.scale_by=1", "11.denoise=0"),
+                   large = DRAW("hires_fix"), drawn = DRAW("hires_fix", "11.seed=1");
     CHECK(apart(first, same) < 0.05);
     CHECK_EQ(large.height, 96);
     CHECK_EQ(large.width, 96);
@@ -213,7 +240,8 @@ TEST(old_workflows) {
     struct picture now = DRAW("txt2img");
     weft_graph *g = open_small(&b, "txt2img.json");
     REQUIRE(g && !weft_graph_remove(b.c, g, "4") && weft_graph_add(b.c, g, "4", "CheckpointLoader"));
-    CHECK(!weft_graph_set_text(b.c, g, "4", "config_name", "v1-inference.yaml") && !weft_graph_set_text(b.c, g, "4", "ckpt_name", "tiny.safetensors"));
+    CHECK(!weft_graph_set_text(b.c, g, "4", "config_name", "v1-inference.yaml") &&
+          !weft_graph_set_text(b.c, g, "4", "ckpt_name", "tiny.safetensors"));
     CHECK(!weft_graph_clear_input(b.c, g, "3", "denoise"));
     struct picture then = run_graph(&b, g);
     CHECK(apart(now, then) == 0);
@@ -226,7 +254,8 @@ TEST(old_workflows) {
 TEST(lora_by_its_strength) {
     struct bed b;
     REQUIRE(bed_open(&b));
-    struct picture none = DRAW("txt2img"), zero = DRAW("lora", "10.strength_model=0", "10.strength_clip=0"), some = DRAW("lora"), half = DRAW("lora", "10.strength_model=0.4");
+    struct picture none = DRAW("txt2img"), zero = DRAW("lora", "10.strength_model=0", "10.strength_clip=0"),
+                   some = DRAW("lora"), half = DRAW("lora", "10.strength_model=0.4");
     CHECK(apart(none, zero) < 0.05);
     CHECK(apart(none, some) > 0.5);
     CHECK(apart(half, some) > 0.5);
@@ -239,7 +268,8 @@ TEST(stages_are_the_sampler) {
     struct bed b;
     REQUIRE(bed_open(&b));
 #define SAME "6.text=a lighthouse at the edge of the sea, golden light, photograph", "3.steps=6"
-    struct picture one = DRAW("txt2img", SAME), stages = DRAW("stages"), other = DRAW("txt2img", SAME, "3.sampler_name=dpmpp_2m", "3.scheduler=karras"),
+    struct picture one = DRAW("txt2img", SAME), stages = DRAW("stages"),
+                   other = DRAW("txt2img", SAME, "3.sampler_name=dpmpp_2m", "3.scheduler=karras"),
                    changed = DRAW("stages", "10.sampler_name=dpmpp_2m", "10.scheduler=karras");
     CHECK(apart(one, stages) < 0.05);
     CHECK(apart(other, changed) < 0.05);

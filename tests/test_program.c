@@ -1,13 +1,15 @@
-/* The program as its users meet it: what it does with bad graphs, bad pictures and bad folders, how it is interrupted, what it shows on a terminal, and
- * what `weft inspect` tells. */
+/* The program as its users meet it: what it does with bad graphs, bad pictures and bad folders, how it is interrupted,
+ * what it shows on a terminal, and what `weft inspect` tells. */
 #include "tests/model_folders.h"
 #include "tests/run_program.h"
 
 #include <dirent.h>
 #include <zlib.h>
 
-#define GRAPH "{\"1\": {\"class_type\": \"EmptyImage\", \"inputs\": {\"width\": 32, \"height\": 16, \"batch_size\": 1, \"color\": 255}},\n" \
-              " \"2\": {\"class_type\": \"SaveImage\", \"inputs\": {\"images\": [\"1\", 0], \"filename_prefix\": \"x\"}}}\n"
+#define GRAPH \
+    "{\"1\": {\"class_type\": \"EmptyImage\", \"inputs\": {\"width\": 32, \"height\": 16, \"batch_size\": 1, " \
+    "\"color\": 255}},\n" \
+    " \"2\": {\"class_type\": \"SaveImage\", \"inputs\": {\"images\": [\"1\", 0], \"filename_prefix\": \"x\"}}}\n"
 
 /* How many entries a folder has whose names contain a part. */
 static int entries(const char *folder, const char *part) {
@@ -31,7 +33,7 @@ static void put_graph(const char *folder, const char *piece, const char *with) {
     put_text(folder, "g.json", text);
 }
 
-/* ---- graphs ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- graphs ------------------------------------------------------------------------------------------------------ */
 
 TEST(runs_and_tells_where) {
     const char *top = new_folder();
@@ -43,15 +45,19 @@ TEST(runs_and_tells_where) {
     r = WEFT(top, "run", "output/x_00001_.png", "--output", "other/deep", "--set", "2.filename_prefix=sub/y", "--json");
     CHECK_EQ(r->status, 0);
     CHECK_HAS(r->out, "{\"event\": \"start\", \"node\": \"1\", \"class\": \"EmptyImage\"}\n");
-    CHECK_HAS(r->out, "{\"event\": \"wrote\", \"node\": \"2\", \"class\": \"SaveImage\", \"file\": \"other/deep/sub/y_00001_.png\"}\n");
+    CHECK_HAS(r->out, "{\"event\": \"wrote\", \"node\": \"2\", \"class\": \"SaveImage\", \"file\": "
+                      "\"other/deep/sub/y_00001_.png\"}\n");
     CHECK_HAS(r->out, "{\"event\": \"done\", \"node\": \"2\", \"class\": \"SaveImage\", \"seconds\": ");
     CHECK(!access(in(top, "other/deep/sub/y_00001_.png"), R_OK));
     drop_folder(top);
 }
 
 TEST(faults_in_graphs) {
-    static const struct { const char *piece, *with, *parts[3]; } cases[] = {
-        { "EmptyImage", "EmtpyImage", { "g.json: node 1 (EmtpyImage)", "there is no class EmtpyImage", "did you mean EmptyImage?" } },
+    static const struct { const char *piece, *with, *parts[3];
+    } cases[] = {
+        { "EmptyImage",
+          "EmtpyImage",
+          { "g.json: node 1 (EmtpyImage)", "there is no class EmtpyImage", "did you mean EmptyImage?" } },
         { "\"width\": 32, ", "", { "g.json: node 1 (EmptyImage)", "input width", "missing" } },
         { "32", "\"wide\"", { "node 1 (EmptyImage): input width", "expected a whole number", "found a string" } },
         { "[\"1\", 0]", "3", { "node 2 (SaveImage): input images", "IMAGE", "found a number" } },
@@ -72,20 +78,25 @@ TEST(faults_in_graphs) {
         REFUSES(WEFT(top, "run", "g.json"), cases[i].parts[0], cases[i].parts[1], cases[i].parts[2]);
         REFUSES(WEFT(top, "check", "g.json"), cases[i].parts[0], cases[i].parts[1], cases[i].parts[2]);
     }
-    put_text(top, "g.json", "{\"1\":{\"class_type\":\"ImageInvert\",\"inputs\":{\"image\":[\"2\",0]}},\"2\":{\"class_type\":\"ImageInvert\",\"inputs\":{\"image\":[\"1\",0]}},"
-                            "\"3\":{\"class_type\":\"SaveImage\",\"inputs\":{\"images\":[\"2\",0],\"filename_prefix\":\"x\"}}}");
-    REFUSES(WEFT(top, "run", "g.json"), "g.json: node 2 (ImageInvert)", "2 (ImageInvert) needs 1 (ImageInvert) needs 2");
+    put_text(top, "g.json",
+             "{\"1\":{\"class_type\":\"ImageInvert\",\"inputs\":{\"image\":[\"2\",0]}},\"2\":{\"class_type\":"
+             "\"ImageInvert\",\"inputs\":{\"image\":[\"1\",0]}},"
+             "\"3\":{\"class_type\":\"SaveImage\",\"inputs\":{\"images\":[\"2\",0],\"filename_prefix\":\"x\"}}}");
+    REFUSES(WEFT(top, "run", "g.json"), "g.json: node 2 (ImageInvert)",
+            "2 (ImageInvert) needs 1 (ImageInvert) needs 2");
     CHECK_EQ(entries(top, "output"), 0);
     struct run *r = WEFT(top, "run", "g.json", "--json");
     CHECK_EQ(r->status, 1);
-    CHECK_HAS(r->out, "{\"event\": \"error\", \"node\": \"2\", \"class\": \"ImageInvert\", \"type\": \"dependency_cycle\", \"message\": ");
+    CHECK_HAS(r->out, "{\"event\": \"error\", \"node\": \"2\", \"class\": \"ImageInvert\", \"type\": "
+                      "\"dependency_cycle\", \"message\": ");
     drop_folder(top);
 }
 
 TEST(faults_in_options) {
     const char *top = new_folder();
     put_text(top, "g.json", GRAPH);
-    REFUSES(WEFT(top, "run", "g.json", "--ouput", "x"), "there is no option --ouput", "did you mean --output?", "weft run --help");
+    REFUSES(WEFT(top, "run", "g.json", "--ouput", "x"), "there is no option --ouput", "did you mean --output?",
+            "weft run --help");
     REFUSES(WEFT(top, "run", "g.json", "--threads", "0"), "--threads", "from 1");
     REFUSES(WEFT(top, "run", "g.json", "--memory", "much"), "--memory", "4G");
     REFUSES(WEFT(top, "run", "g.json", "--device", "abacus"), "abacus");
@@ -99,8 +110,8 @@ TEST(faults_in_options) {
     drop_folder(top);
 }
 
-/* 100 MB are refused by their size, 10 MB of values by their number, a text of 20 MB is read; depth costs no stack. The limits of time are for what
- * never ends: all of it takes a second where nothing else runs. */
+/* 100 MB are refused by their size, 10 MB of values by their number, a text of 20 MB is read; depth costs no stack. The
+ * limits of time are for what never ends: all of it takes a second where nothing else runs. */
 TEST(large_and_deep_files) {
     const char *top = new_folder();
     FILE *f = fopen(in(top, "large.json"), "wb");
@@ -142,7 +153,7 @@ TEST(large_and_deep_files) {
     drop_folder(top);
 }
 
-/* ---- pictures, folders, memory ------------------------------------------------------------------------------------------------------------------ */
+/* ---- pictures, folders, memory ----------------------------------------------------------------------------------- */
 
 static void big_endian(unsigned char *p, uint32_t v) {
     for (int i = 0; i < 4; i++) p[i] = (unsigned char)(v >> (24 - 8 * i));
@@ -177,7 +188,8 @@ TEST(bad_pictures) {
     put_head(top, "input/a.png", 100, 100);
     REFUSES(WEFT(top, "run", "g.json"), "node 1 (LoadImage)", "input/a.png", "broken");
     REFUSES(WEFT(top, "run", "input/a.png"), "input/a.png", "carries no graph");
-    REFUSES(WEFT(top, "run", "g.json", "--set", "1.image=../g.json"), "node 1 (LoadImage)", "../g.json", "out of the folder");
+    REFUSES(WEFT(top, "run", "g.json", "--set", "1.image=../g.json"), "node 1 (LoadImage)", "../g.json",
+            "out of the folder");
     REFUSES(WEFT(top, "run", "g.json", "--set", "1.image=/etc/passwd"), "node 1 (LoadImage)", "/etc/passwd");
     CHECK_EQ(entries(top, "output"), 0);
     drop_folder(top);
@@ -187,25 +199,29 @@ TEST(output_that_cannot_be_written) {
     const char *top = new_folder();
     put_text(top, "g.json", GRAPH);
     put_text(top, "taken", "a file");
-    REFUSES(WEFT(top, "run", "g.json", "--output", "taken"), "node 2 (SaveImage)", "taken/x_00001_.png", "cannot be written");
+    REFUSES(WEFT(top, "run", "g.json", "--output", "taken"), "node 2 (SaveImage)", "taken/x_00001_.png",
+            "cannot be written");
     REFUSES(WEFT(top, "run", "g.json", "--output", "taken/sub"), "node 2 (SaveImage)", "taken/sub", "cannot be made");
     REFUSES(WEFT(top, "run", "g.json", "--output", "/proc/nowhere"), "node 2 (SaveImage)", "/proc/nowhere");
-    REFUSES(WEFT(top, "run", "g.json", "--set", "2.filename_prefix=../x"), "node 2 (SaveImage)", "filename_prefix", "inside the output folder");
+    REFUSES(WEFT(top, "run", "g.json", "--set", "2.filename_prefix=../x"), "node 2 (SaveImage)", "filename_prefix",
+            "inside the output folder");
     drop_folder(top);
 }
 
 TEST(too_little_memory) {
     const char *top = new_folder();
     put_graph(top, "32", "4096");
-    REFUSES(WEFT(top, "run", "g.json", "--memory", "64K"), "node 1 (EmptyImage)", "over the limit of 64.0 KiB", "--memory");
+    REFUSES(WEFT(top, "run", "g.json", "--memory", "64K"), "node 1 (EmptyImage)", "over the limit of 64.0 KiB",
+            "--memory");
     CHECK_EQ(entries(top, "output"), 0);
     drop_folder(top);
 }
 
-/* ---- a tiny model -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- a tiny model ------------------------------------------------------------------------------------------------ */
 
-#define TINY "run", WEFT_SOURCE_DIR "/graphs/txt2img.json", "--threads", "1", "--set", "4.ckpt_name=tiny.safetensors", "--set", "5.width=64", \
-             "--set", "5.height=64"
+#define TINY \
+    "run", WEFT_SOURCE_DIR "/graphs/txt2img.json", "--threads", "1", "--set", "4.ckpt_name=tiny.safetensors", "--set", \
+        "5.width=64", "--set", "5.height=64"
 
 /* Interrupted while it samples: status 130, and nothing is left behind, neither a picture nor a part of one. */
 TEST(control_c) {
@@ -263,7 +279,7 @@ TEST(progress_on_a_terminal) {
     weft_ctx_free(c);
 }
 
-/* ---- inspect -------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- inspect ----------------------------------------------------------------------------------------------------- */
 
 static void check_models(weft_ctx *c, const char *top) {
     struct run *r = WEFT(top, "inspect", "models/checkpoints/tiny.safetensors");
@@ -274,17 +290,20 @@ static void check_models(weft_ctx *c, const char *top) {
     CHECK_HAS(r->out, "\n    model.diffusion_model                  686       5.7 M  10.8 MiB  f16\n");
     CHECK_HAS(r->out, "types       f16\n");
     mkdir(in(top, "folder"), 0755);
-    REQUIRE(write_folder(c, in(top, "folder"), (struct file_options){ .family = "sd2", .parts = WEFT_PARTS_ALL, .type = WEFT_F32 }));
+    REQUIRE(write_folder(c, in(top, "folder"),
+                         (struct file_options){ .family = "sd2", .parts = WEFT_PARTS_ALL, .type = WEFT_F32 }));
     r = WEFT(top, "inspect", "folder");
     CHECK_EQ(r->status, 0);
     CHECK_HAS(r->out, "kind       folder of diffusers\n");
     CHECK_HAS(r->out, "family     Stable Diffusion 2\n");
     CHECK_HAS(r->out, "autoencoder   4 latent channels");
     weft_scope s = weft_scope_named(c, "lora");
-    weft_st_item items[] = { { "lora_unet_mid_block_attn1_to_q.lora_down.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(8, 32), 1), WEFT_F16 },
-                             { "lora_unet_mid_block_attn1_to_q.lora_up.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(32, 8), 1), WEFT_F16 },
-                             { "lora_te_text_model_mlp_fc1.lora_down.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(4, 64), 1), WEFT_F16 },
-                             { "lora_te_text_model_mlp_fc1.lora_up.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(64, 4), 1), WEFT_F16 } };
+    weft_st_item items[] = {
+        { "lora_unet_mid_block_attn1_to_q.lora_down.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(8, 32), 1), WEFT_F16 },
+        { "lora_unet_mid_block_attn1_to_q.lora_up.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(32, 8), 1), WEFT_F16 },
+        { "lora_te_text_model_mlp_fc1.lora_down.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(4, 64), 1), WEFT_F16 },
+        { "lora_te_text_model_mlp_fc1.lora_up.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(64, 4), 1), WEFT_F16 }
+    };
     const char *const metadata[] = { "ss_network_dim", "8", "title", "a\x1b[31m\nb", NULL };
     CHECK_EQ(weft_st_write(c, in(top, "lora.safetensors"), items, 4, metadata), WEFT_OK);
     weft_scope_end(c, s, NULL);
@@ -312,7 +331,10 @@ TEST(inspects_everything) {
     CHECK_HAS(r->out, "checkpoints  tiny.safetensors  yes\n");
     CHECK_HAS(r->out, "6     positive  a lighthouse");
     CHECK_HAS(r->out, "outputs   9 (SaveImage)\n");
-    put_text(top, "w.json", "{\"nodes\":[{\"id\":1,\"type\":\"Unheard Of\"},{\"id\":2,\"type\":\"CheckpointLoaderSimple\",\"widgets_values\":[\"none.safetensors\"]}],\"links\":[]}");
+    put_text(top, "w.json",
+             "{\"nodes\":[{\"id\":1,\"type\":\"Unheard "
+             "Of\"},{\"id\":2,\"type\":\"CheckpointLoaderSimple\",\"widgets_values\":[\"none.safetensors\"]}],"
+             "\"links\":[]}");
     r = WEFT(top, "inspect", "--json", "w.json");
     CHECK_EQ(r->status, 0);
     CHECK_HAS(r->out, "{\"file\":\"w.json\",\"kind\":\"graph\",\"form\":\"UI\",\"nodes\":2,");

@@ -1,5 +1,6 @@
-/* Workflows with Weft's own classes: the UI format against the prompt that ComfyUI's editor makes of it, in cases of our own (tests/golden/ui_*.json:
- * both forms in one file) and, where they are there, in real users' files, which are also all checked. */
+/* Workflows with Weft's own classes: the UI format against the prompt that ComfyUI's editor makes of it, in cases of
+ * our own (tests/golden/ui_*.json: both forms in one file) and, where they are there, in real users' files, which are
+ * also all checked. */
 #include "nodes/values.h"
 #include "runtime/graph/graph_internal.h"
 #include "runtime/json.h"
@@ -11,7 +12,7 @@
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden"
 #define WILD WEFT_SOURCE_DIR "/../shared/data/workflows"
 
-/* ---- comparing ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- comparing --------------------------------------------------------------------------------------------------- */
 
 static bool same_value(const weft_value *a, const weft_value *b) {
     if (a->kind != b->kind) return false;
@@ -23,30 +24,37 @@ static bool same_value(const weft_value *a, const weft_value *b) {
     }
 }
 
-static void compare_input(const char *file, const weft_graph *got, const weft_graph *want, const char *id, const char *input) {
+static void compare_input(const char *file, const weft_graph *got, const weft_graph *want, const char *id,
+                          const char *input) {
     weft_value a, b;
     const char *from_a = "", *from_b = "";
     int slot_a = 0, slot_b = 0;
-    int kind_a = weft_graph_input(got, id, input, &a, &from_a, &slot_a), kind_b = weft_graph_input(want, id, input, &b, &from_b, &slot_b);
-    bool same = kind_a == kind_b && (kind_a == 0 || (kind_a == 1 ? same_value(&a, &b) : !strcmp(from_a, from_b) && slot_a == slot_b));
+    int kind_a = weft_graph_input(got, id, input, &a, &from_a, &slot_a),
+        kind_b = weft_graph_input(want, id, input, &b, &from_b, &slot_b);
+    bool same = kind_a == kind_b &&
+                (kind_a == 0 || (kind_a == 1 ? same_value(&a, &b) : !strcmp(from_a, from_b) && slot_a == slot_b));
     if (!same) TEST_FAIL("%s: node %s: input %s differs", file, id, input);
 }
 
-/* Nodes, classes, and the inputs that the class has. Left out: inputs that no class of ours has (the editor stores its own buttons there: "upload",
- * "choose file to upload", "Random seed after every gen"), and the widgets of classes that are not known. */
+/* Nodes, classes, and the inputs that the class has. Left out: inputs that no class of ours has (the editor stores its
+ * own buttons there: "upload", "choose file to upload", "Random seed after every gen"), and the widgets of classes that
+ * are not known. */
 static void compare(const char *file, const weft_registry *r, const weft_graph *got, const weft_graph *want) {
     const char *id;
     for (int i = 0; (id = weft_graph_id(got, i)); i++)
-        if (!weft_graph_class(want, id)) TEST_FAIL("%s: node %s (%s) is one too many", file, id, weft_graph_class(got, id));
+        if (!weft_graph_class(want, id))
+            TEST_FAIL("%s: node %s (%s) is one too many", file, id, weft_graph_class(got, id));
     for (int i = 0; (id = weft_graph_id(want, i)); i++) {
         const char *class_name = weft_graph_class(want, id), *as = weft_graph_class(got, id);
         const weft_node *n = weft_registry_find(r, class_name);
-        if (!as || strcmp(as, class_name)) TEST_FAIL("%s: node %s is %s, not %s", file, id, as ? as : "missing", class_name);
-        for (const weft_port *p = as && n ? n->inputs : NULL; p && p->name; p++) compare_input(file, got, want, id, p->name);
+        if (!as || strcmp(as, class_name))
+            TEST_FAIL("%s: node %s is %s, not %s", file, id, as ? as : "missing", class_name);
+        for (const weft_port *p = as && n ? n->inputs : NULL; p && p->name; p++)
+            compare_input(file, got, want, id, p->name);
     }
 }
 
-/* ---- our own cases -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- our own cases ----------------------------------------------------------------------------------------------- */
 
 TEST(ui_format_as_the_editor_reads_it) {
     static const char *const files[] = { "ui_reroutes.json", "ui_subgraphs.json", "ui_careless.json" };
@@ -93,7 +101,7 @@ TEST(printed_and_read_again) {
     weft_ctx_free(c);
 }
 
-/* ---- real users' files ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- real users' files ------------------------------------------------------------------------------------------- */
 
 static double now(void) {
     struct timespec t;
@@ -102,7 +110,8 @@ static double now(void) {
 }
 
 /* Calls `see` with each file of a folder of WILD; how many there are. */
-static int each_file(const char *folder, void (*see)(weft_ctx *c, const weft_registry *r, const char *name, const char *path)) {
+static int each_file(const char *folder,
+                     void (*see)(weft_ctx *c, const weft_registry *r, const char *name, const char *path)) {
     char path[1024];
     int count = 0;
     snprintf(path, sizeof path, WILD "/%s", folder);
@@ -146,7 +155,8 @@ static void check_one(weft_ctx *c, const weft_registry *r, const char *name, con
     weft_graph *g = weft_graph_read(c, r, path);
     if (!g || weft_graph_check(c, g, NULL, &f)) TEST_FAIL("%s: %s", name, weft_message(c));
     for (int i = 0; i < f.count; i++)
-        if (!f.items[i].type || !f.items[i].details || !*f.items[i].details || strchr(f.items[i].details, '\n')) TEST_FAIL("%s: fault %d has no words", name, i);
+        if (!f.items[i].type || !f.items[i].details || !*f.items[i].details || strchr(f.items[i].details, '\n'))
+            TEST_FAIL("%s: fault %d has no words", name, i);
     char *text = weft_faults_json(&f);
     cJSON *json = weft_json_parse(c, name, text, strlen(text), 0);
     CHECK(json != NULL);

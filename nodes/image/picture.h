@@ -12,8 +12,9 @@ weft_tensor *weft_picture_load(weft_ctx *c, const char *path);
 /* The same from a file's bytes; `name` stands for it in messages. */
 weft_tensor *weft_picture_decode(weft_ctx *c, const char *name, const void *bytes, size_t size);
 
-/* stb_image 2.27 writes past its tables where a JPEG's Huffman table (ITU-T T.81, B.2.4.2) counts more than 256 codes: such files, for which this is
- * false, must be kept from it. Walks the segments as stb_image does, those between scans too; bytes past the end read as 0. */
+/* stb_image 2.27 writes past its tables where a JPEG's Huffman table (ITU-T T.81, B.2.4.2) counts more than 256 codes:
+ * such files, for which this is false, must be kept from it. Walks the segments as stb_image does, those between scans
+ * too; bytes past the end read as 0. */
 bool weft_jpeg_is_safe(const void *bytes, size_t size);
 /* A file's format ("PNG", "JPEG", "BMP", "WebP") and size as stored, from its head; false where it is none of these. */
 typedef struct weft_picture_facts { const char *format; int width, height, channels; } weft_picture_facts;
@@ -30,10 +31,11 @@ unsigned char *weft_picture_encode(weft_ctx *c, const char *name, weft_tensor *p
 weft_status weft_picture_save(weft_ctx *c, const char *path, weft_tensor *pixels,
                               const char *const *texts) WEFT_MUST_CHECK;
 
-/* A file as LoadImage gives it: *image (1, H, W, 3) f32 in [0, 1], *mask (1, H, W) 1 where it is transparent, (1, 64, 64)
- * zeros without transparency; in the innermost scope. False with the error set. */
+/* A file as LoadImage gives it: *image (1, H, W, 3) f32 in [0, 1], *mask (1, H, W) 1 where it is transparent, (1, 64,
+ * 64) zeros without transparency; in the innermost scope. False with the error set. */
 bool weft_image_load(weft_ctx *c, const char *path, weft_tensor **image, weft_tensor **mask) WEFT_MUST_CHECK;
 /* (H, W, 3 or 4) in [0, 1] as PNG, rounded as SaveImage does it; texts as above. */
-weft_status weft_image_save(weft_ctx *c, const char *path, weft_tensor *image, const char *const *texts) WEFT_MUST_CHECK;
+weft_status weft_image_save(weft_ctx *c, const char *path, weft_tensor *image,
+                            const char *const *texts) WEFT_MUST_CHECK;
 
 #endif

@@ -1,6 +1,6 @@
-/* What a picture file says of itself before its pixels are read: format, size, channels. See picture.h. WebP (RFC 9649) is not decoded by Weft, but its
- * files carry graphs, so its size is read here: "VP8X" holds both sides less 1 in 24 bits, "VP8L" in 14 bits behind the byte 0x2f, "VP8 " in 14 bits
- * behind the start code 9d 01 2a.
+/* What a picture file says of itself before its pixels are read: format, size, channels. See picture.h. WebP (RFC 9649)
+ * is not decoded by Weft, but its files carry graphs, so its size is read here: "VP8X" holds both sides less 1 in 24
+ * bits, "VP8L" in 14 bits behind the byte 0x2f, "VP8 " in 14 bits behind the start code 9d 01 2a.
  */
 #include "nodes/image/picture.h"
 
@@ -10,7 +10,8 @@
 
 bool weft_jpeg_is_safe(const void *bytes, size_t n) {
     const unsigned char *b = bytes;
-    if (n < 3 || b[0] != 0xff) return true;         /* no JPEG; the byte 0xff may be repeated in front of every marker, the first too */
+    if (n < 3 || b[0] != 0xff)
+        return true; /* no JPEG; the byte 0xff may be repeated in front of every marker, the first too */
     for (size_t at = 0; at < n;) {
         while (at < n && b[at] != 0xff) at++;
         while (at < n && b[at] == 0xff) at++;
@@ -55,7 +56,9 @@ bool weft_picture_info(const void *bytes, size_t size, weft_picture_facts *out) 
     const unsigned char *b = bytes;
     *out = (weft_picture_facts){ 0 };
     if (webp_info(b, size, out)) return true;
-    if (size < 3 || size > INT_MAX || !weft_jpeg_is_safe(bytes, size) || !stbi_info_from_memory(b, (int)size, &out->width, &out->height, &out->channels)) return false;
+    if (size < 3 || size > INT_MAX || !weft_jpeg_is_safe(bytes, size) ||
+        !stbi_info_from_memory(b, (int)size, &out->width, &out->height, &out->channels))
+        return false;
     out->format = b[0] == 0x89 ? "PNG" : b[0] == 'B' ? "BMP" : "JPEG";
     return true;
 }

@@ -1,4 +1,5 @@
-/* CheckpointLoaderSimple, CheckpointLoader, DiffusersLoader: a whole model from a single file or a folder of diffusers. ComfyUI's names and outputs. */
+/* CheckpointLoaderSimple, CheckpointLoader, DiffusersLoader: a whole model from a single file or a folder of diffusers.
+ * ComfyUI's names and outputs. */
 #include "nodes/loaders/loaders.h"
 
 struct checkpoint_loader { const char *name, *config; weft_model *model; weft_clip *clip; weft_vae *vae; };
@@ -26,32 +27,57 @@ static void diffusers_sign(weft_ctx *c, const void *self, weft_sign_fn *add, voi
 static const weft_port outputs[] = {
     WEFT_OUT(struct checkpoint_loader, model, WEFT_PORT_OBJECT, "MODEL", "MODEL", "the UNet and how to sample with it"),
     WEFT_OUT(struct checkpoint_loader, clip, WEFT_PORT_OBJECT, "CLIP", "CLIP", "the tokenizer and text encoder"),
-    WEFT_OUT(struct checkpoint_loader, vae, WEFT_PORT_OBJECT, "VAE", "VAE", "the autoencoder between pictures and latents"), { 0 } };
+    WEFT_OUT(struct checkpoint_loader, vae, WEFT_PORT_OBJECT, "VAE", "VAE",
+             "the autoencoder between pictures and latents"),
+    { 0 }
+};
 
-#define CHECKPOINT_IN { "ckpt_name", "COMBO", WEFT_PORT_FILE, 0, offsetof(struct checkpoint_loader, name), 0, 0, 0, 0, NULL, NULL, "checkpoints", \
-                        "a .safetensors file in models/checkpoints" }
+#define CHECKPOINT_IN \
+    { \
+        "ckpt_name", "COMBO", WEFT_PORT_FILE, 0, offsetof(struct checkpoint_loader, name), 0, 0, 0, 0, NULL, NULL, \
+            "checkpoints", "a .safetensors file in models/checkpoints" \
+    }
 
 const weft_node weft_node_CheckpointLoaderSimple = {
-    .name = "CheckpointLoaderSimple", .title = "Load Checkpoint", .category = "loaders",
-    .summary = "Loads a model from a single file: UNet, text encoder and autoencoder.", .size = sizeof(struct checkpoint_loader),
+    .name = "CheckpointLoaderSimple",
+    .title = "Load Checkpoint",
+    .category = "loaders",
+    .summary = "Loads a model from a single file: UNet, text encoder and autoencoder.",
+    .size = sizeof(struct checkpoint_loader),
     .inputs = (const weft_port[]){ CHECKPOINT_IN, { 0 } },
-    .outputs = outputs, .sign = checkpoint_sign, .run = checkpoint_run,
+    .outputs = outputs,
+    .sign = checkpoint_sign,
+    .run = checkpoint_run,
 };
 
 /* The class of old workflows. Their configurations (.yaml) say what the weights say too. */
 const weft_node weft_node_CheckpointLoader = {
-    .name = "CheckpointLoader", .title = "Load Checkpoint With Config", .category = "advanced/loaders", .flags = WEFT_NODE_DEPRECATED,
-    .summary = "As CheckpointLoaderSimple; the configuration's name is read and not used.", .size = sizeof(struct checkpoint_loader),
-    .inputs = (const weft_port[]){ { "config_name", "STRING", WEFT_PORT_STRING, WEFT_PORT_LATE, offsetof(struct checkpoint_loader, config),
-                                     0, 0, 0, 0, "", NULL, NULL, "not used" },
-                                   CHECKPOINT_IN, { 0 } },
-    .outputs = outputs, .sign = checkpoint_sign, .run = checkpoint_run,
+    .name = "CheckpointLoader",
+    .title = "Load Checkpoint With Config",
+    .category = "advanced/loaders",
+    .flags = WEFT_NODE_DEPRECATED,
+    .summary = "As CheckpointLoaderSimple; the configuration's name is read and not used.",
+    .size = sizeof(struct checkpoint_loader),
+    .inputs =
+        (const weft_port[]){ { "config_name", "STRING", WEFT_PORT_STRING, WEFT_PORT_LATE,
+                               offsetof(struct checkpoint_loader, config), 0, 0, 0, 0, "", NULL, NULL, "not used" },
+                             CHECKPOINT_IN,
+                             { 0 } },
+    .outputs = outputs,
+    .sign = checkpoint_sign,
+    .run = checkpoint_run,
 };
 
 const weft_node weft_node_DiffusersLoader = {
-    .name = "DiffusersLoader", .category = "loaders",
-    .summary = "Loads a model from a folder as diffusers writes it.", .size = sizeof(struct checkpoint_loader),
-    .inputs = (const weft_port[]){ { "model_path", "COMBO", WEFT_PORT_FILE, 0, offsetof(struct checkpoint_loader, name), 0, 0, 0, 0, NULL, NULL, "diffusers",
-                                     "a folder with a model_index.json in models/diffusers" }, { 0 } },
-    .outputs = outputs, .sign = diffusers_sign, .run = diffusers_run,
+    .name = "DiffusersLoader",
+    .category = "loaders",
+    .summary = "Loads a model from a folder as diffusers writes it.",
+    .size = sizeof(struct checkpoint_loader),
+    .inputs =
+        (const weft_port[]){ { "model_path", "COMBO", WEFT_PORT_FILE, 0, offsetof(struct checkpoint_loader, name), 0, 0,
+                               0, 0, NULL, NULL, "diffusers", "a folder with a model_index.json in models/diffusers" },
+                             { 0 } },
+    .outputs = outputs,
+    .sign = diffusers_sign,
+    .run = diffusers_run,
 };

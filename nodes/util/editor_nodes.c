@@ -1,5 +1,6 @@
-/* Nodes of ComfyUI's editor that stand in graph files: Reroute, which gives out what it is given, and Note and MarkdownNote, which are for people
- * alone and never run. (The editor's PrimitiveNode exists in the UI format only; reading turns it into values.)
+/* Nodes of ComfyUI's editor that stand in graph files: Reroute, which gives out what it is given, and Note and
+ * MarkdownNote, which are for people alone and never run. (The editor's PrimitiveNode exists in the UI format only;
+ * reading turns it into values.)
  */
 #include "nodes/values.h"
 
@@ -22,9 +23,16 @@ const weft_node weft_node_Reroute = {
 
 #define NOTE(node, shown, doc) \
     const weft_node weft_node_##node = { \
-        .name = #node, .title = shown, .category = "utils", .flags = WEFT_NODE_EDITOR | WEFT_NODE_VIRTUAL, .size = sizeof(struct note), .summary = doc, \
-        .inputs = (const weft_port[]){ { "text", "STRING", WEFT_PORT_STRING, WEFT_PORT_MULTILINE | WEFT_PORT_LATE, offsetof(struct note, text), 0, 0, 0, 0, \
-                                         "", NULL, NULL, "the text" }, { 0 } } }
+        .name = #node, \
+        .title = shown, \
+        .category = "utils", \
+        .flags = WEFT_NODE_EDITOR | WEFT_NODE_VIRTUAL, \
+        .size = sizeof(struct note), \
+        .summary = doc, \
+        .inputs = (const weft_port[]){ { "text", "STRING", WEFT_PORT_STRING, WEFT_PORT_MULTILINE | WEFT_PORT_LATE, \
+                                         offsetof(struct note, text), 0, 0, 0, 0, "", NULL, NULL, "the text" }, \
+                                       { 0 } } \
+    }
 
 NOTE(Note, "Note", "A remark for people; it does nothing.");
 NOTE(MarkdownNote, "Markdown Note", "A remark for people, in Markdown; it does nothing.");

@@ -39,8 +39,10 @@ struct checking {
 };
 
 /* Notes a fault; the list owns copies of the texts, all in one block that starts with the details. */
-static void note(struct checking *k, const char *type, const weft_gnode *n, const char *input, const char *format, ...) WEFT_PRINTF(5, 6);
-static void note(struct checking *k, const char *type, const weft_gnode *n, const char *input, const char *format, ...) {
+static void note(struct checking *k, const char *type, const weft_gnode *n, const char *input, const char *format, ...)
+    WEFT_PRINTF(5, 6);
+static void note(struct checking *k, const char *type, const weft_gnode *n, const char *input, const char *format,
+                 ...) {
     char details[DETAILS];
     va_list args;
     va_start(args, format);
@@ -51,7 +53,8 @@ static void note(struct checking *k, const char *type, const weft_gnode *n, cons
     size_t room = 0;
     for (int i = 0; i < 4; i++) room += strlen(texts[i]) + 1;
     char *block = weft_host_alloc(room), *at = block;
-    weft_fault *grown = block ? weft_host_resize(k->faults->items, sizeof *grown * (size_t)(k->faults->count + 1)) : NULL;
+    weft_fault *grown =
+        block ? weft_host_resize(k->faults->items, sizeof *grown * (size_t)(k->faults->count + 1)) : NULL;
     if (!grown) {
         weft_host_free(block);
         weft_graph_no_memory(k->c);
@@ -63,8 +66,12 @@ static void note(struct checking *k, const char *type, const weft_gnode *n, cons
         at += strlen(texts[i]) + 1;
     }
     k->faults->items = grown;
-    grown[k->faults->count++] = (weft_fault){ .type = type, .message = message_of(type), .details = copies[0], .node = n ? copies[1] : NULL,
-                                              .class_name = n ? copies[2] : NULL, .input = input ? copies[3] : NULL };
+    grown[k->faults->count++] = (weft_fault){ .type = type,
+                                              .message = message_of(type),
+                                              .details = copies[0],
+                                              .node = n ? copies[1] : NULL,
+                                              .class_name = n ? copies[2] : NULL,
+                                              .input = input ? copies[3] : NULL };
 }
 
 void weft_faults_free(weft_faults *faults) {
@@ -73,11 +80,12 @@ void weft_faults_free(weft_faults *faults) {
     *faults = (weft_faults){ 0 };
 }
 
-/* ---- what an error is about ------------------------------------------------------------------------------------------------------------ */
+/* ---- what an error is about -------------------------------------------------------------------------------------- */
 
 static void copy_text(char *to, size_t size, const char *from) { snprintf(to, size, "%s", from ? from : ""); }
 
-bool weft_graph_fault(weft_ctx *c, const char *type, const char *node, const char *class_name, const char *input, const char *format, ...) {
+bool weft_graph_fault(weft_ctx *c, const char *type, const char *node, const char *class_name, const char *input,
+                      const char *format, ...) {
     char text[DETAILS];
     va_list args;
     va_start(args, format);
@@ -99,13 +107,18 @@ void weft_graph_blame_node(weft_ctx *c, const char *node, const char *class_name
 
 weft_fault weft_graph_blame(const weft_ctx *c) {
     const weft_blame *b = &c->blame;
-    return (weft_fault){ .type = *b->type ? b->type : NULL, .node = *b->node ? b->node : NULL, .class_name = *b->class_name ? b->class_name : NULL,
-                         .input = *b->input ? b->input : NULL, .message = weft_message(c), .details = weft_message(c) };
+    return (weft_fault){ .type = *b->type ? b->type : NULL,
+                         .node = *b->node ? b->node : NULL,
+                         .class_name = *b->class_name ? b->class_name : NULL,
+                         .input = *b->input ? b->input : NULL,
+                         .message = weft_message(c),
+                         .details = weft_message(c) };
 }
 
-/* ---- one node --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- one node ---------------------------------------------------------------------------------------------------- */
 
-int weft_port_resolve(const weft_port *p, const weft_gnode *n, weft_gin **in, weft_value *v, const char **fault, char *text, size_t size) {
+int weft_port_resolve(const weft_port *p, const weft_gnode *n, weft_gin **in, weft_value *v, const char **fault,
+                      char *text, size_t size) {
     *in = weft_gnode_input(n, p->name);
     if (*in && (*in)->kind == WEFT_INPUT_LINK) return 2;
     if (*in) return weft_literal_read(p, (*in)->literal, v, fault, text, size) ? 1 : -1;
@@ -116,7 +129,8 @@ int weft_port_resolve(const weft_port *p, const weft_gnode *n, weft_gin **in, we
     return -1;
 }
 
-/* The type that a node's output gives. What passes on what it is given (Reroute) gives what its input links to; "*" where that is not known. */
+/* The type that a node's output gives. What passes on what it is given (Reroute) gives what its input links to; "*"
+ * where that is not known. */
 static const char *type_given(const weft_graph *g, const weft_gnode *n, int slot) {
     for (int hops = 0; hops <= g->count; hops++) {
         if (!n || !n->node || slot < 0 || slot >= weft_port_count(n->node->outputs)) return "*";
@@ -132,19 +146,21 @@ static const char *type_given(const weft_graph *g, const weft_gnode *n, int slot
 static void check_link(struct checking *k, const weft_gnode *n, const weft_port *p, const weft_gin *in) {
     const weft_gnode *source = weft_graph_find(k->g, in->from);
     if (!source) {
-        note(k, "bad_linked_input", n, p->name, "input %s links to node %s, which is not in the graph", p->name, in->from);
+        note(k, "bad_linked_input", n, p->name, "input %s links to node %s, which is not in the graph", p->name,
+             in->from);
         return;
     }
     if (!source->node) return;      /* told at the unknown class itself */
     int count = weft_port_count(source->node->outputs);
     if (in->slot < 0 || in->slot >= count) {
-        note(k, "bad_linked_input", n, p->name, "input %s links to output %d of node %s (%s), which has %d", p->name, in->slot, source->id, source->class_name, count);
+        note(k, "bad_linked_input", n, p->name, "input %s links to output %d of node %s (%s), which has %d", p->name,
+             in->slot, source->id, source->class_name, count);
         return;
     }
     const char *given = type_given(k->g, source, in->slot);
     if (!weft_type_fits(given, p->type))
-        note(k, "return_type_mismatch", n, p->name, "input %s takes %s, but output %d of node %s (%s) gives %s", p->name, p->type, in->slot, source->id,
-             source->class_name, given);
+        note(k, "return_type_mismatch", n, p->name, "input %s takes %s, but output %d of node %s (%s) gives %s",
+             p->name, p->type, in->slot, source->id, source->class_name, given);
 }
 
 static void check_file(struct checking *k, const weft_gnode *n, const weft_port *p, const char *name) {
@@ -158,7 +174,11 @@ static void check_file(struct checking *k, const weft_gnode *n, const weft_port 
 
 /* The node's own check, on a struct in which links are empty. */
 static void check_custom(struct checking *k, const weft_gnode *n, void *self) {
-    weft_run_info info = { .registry = k->g->registry, .folders = k->folders, .node = n->node, .node_id = n->id, .class_name = n->class_name };
+    weft_run_info info = { .registry = k->g->registry,
+                           .folders = k->folders,
+                           .node = n->node,
+                           .node_id = n->id,
+                           .class_name = n->class_name };
     k->c->run_info = &info;
     n->node->check(k->c, self);
     k->c->run_info = NULL;
@@ -191,13 +211,14 @@ static void check_node(struct checking *k, const weft_gnode *n) {
     weft_host_free(self);
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static void note_cycle(struct checking *k, const weft_plan *plan) {
     char text[DETAILS - 128];
     size_t used = 0;
     for (int i = 0; i < plan->cycle_count && used < sizeof text; i++)
-        used += (size_t)snprintf(text + used, sizeof text - used, "%s (%s) needs ", k->g->nodes[plan->cycle[i]].id, k->g->nodes[plan->cycle[i]].class_name);
+        used += (size_t)snprintf(text + used, sizeof text - used, "%s (%s) needs ", k->g->nodes[plan->cycle[i]].id,
+                                 k->g->nodes[plan->cycle[i]].class_name);
     const weft_gnode *first = &k->g->nodes[plan->cycle[0]];
     note(k, "dependency_cycle", first, NULL, "the nodes need each other: %s%s", text, first->id);
 }
@@ -206,7 +227,8 @@ static void note_cycle(struct checking *k, const weft_plan *plan) {
 static bool is_last(const weft_graph *g, const weft_gnode *n) {
     for (int i = 0; i < g->count; i++)
         for (int j = 0; j < g->nodes[i].input_count; j++)
-            if (g->nodes[i].inputs[j].kind == WEFT_INPUT_LINK && !strcmp(g->nodes[i].inputs[j].from, n->id)) return false;
+            if (g->nodes[i].inputs[j].kind == WEFT_INPUT_LINK && !strcmp(g->nodes[i].inputs[j].from, n->id))
+                return false;
     return true;
 }
 
@@ -220,7 +242,8 @@ weft_status weft_graph_check(weft_ctx *c, const weft_graph *g, const weft_folder
     return weft_graph_check_for(c, g, NULL, f, faults);
 }
 
-weft_status weft_graph_check_for(weft_ctx *c, const weft_graph *g, const char *const *targets, const weft_folders *f, weft_faults *faults) {
+weft_status weft_graph_check_for(weft_ctx *c, const weft_graph *g, const char *const *targets, const weft_folders *f,
+                                 weft_faults *faults) {
     struct checking k = { c, g, f, faults };
     weft_plan plan;
     *faults = (weft_faults){ 0 };
@@ -233,18 +256,21 @@ weft_status weft_graph_check_for(weft_ctx *c, const weft_graph *g, const char *c
     }
     for (int i = 0; i < g->count && weft_ok(c) && !targets; i++)
         if (!g->nodes[i].node && is_last(g, &g->nodes[i])) note_unknown(&k, &g->nodes[i]);
-    if (!plan.count && !faults->count && weft_ok(c)) note(&k, "prompt_no_outputs", NULL, NULL, "%s", g->count ? "the graph has no output node (SaveImage, PreviewImage …)" : "the graph is empty");
+    if (!plan.count && !faults->count && weft_ok(c))
+        note(&k, "prompt_no_outputs", NULL, NULL, "%s",
+             g->count ? "the graph has no output node (SaveImage, PreviewImage …)" : "the graph is empty");
     weft_plan_free(&plan);
     return weft_error(c);
 }
 
-/* ---- as JSON -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- as JSON ----------------------------------------------------------------------------------------------------- */
 
 static cJSON *fault_json(const weft_fault *f) {
     cJSON *e = cJSON_CreateObject(), *extra;
-    bool whole = e && cJSON_AddStringToObject(e, "type", f->type) && cJSON_AddStringToObject(e, "message", f->message) &&
-                 cJSON_AddStringToObject(e, "details", f->details) && (extra = cJSON_AddObjectToObject(e, "extra_info")) &&
-                 (!f->input || cJSON_AddStringToObject(extra, "input_name", f->input));
+    bool whole =
+        e && cJSON_AddStringToObject(e, "type", f->type) && cJSON_AddStringToObject(e, "message", f->message) &&
+        cJSON_AddStringToObject(e, "details", f->details) && (extra = cJSON_AddObjectToObject(e, "extra_info")) &&
+        (!f->input || cJSON_AddStringToObject(extra, "input_name", f->input));
     if (whole) return e;
     cJSON_Delete(e);
     return NULL;
@@ -263,7 +289,9 @@ static bool add_fault(cJSON *node_errors, const weft_fault *f) {
 
 char *weft_faults_json(const weft_faults *faults) {
     cJSON *root = cJSON_CreateObject(), *nodes = NULL, *error = NULL;
-    static const weft_fault many = { .type = "prompt_outputs_failed_validation", .message = "Prompt outputs failed validation", .details = "" };
+    static const weft_fault many = { .type = "prompt_outputs_failed_validation",
+                                     .message = "Prompt outputs failed validation",
+                                     .details = "" };
     const weft_fault *top = faults->count && !faults->items[0].node ? &faults->items[0] : &many;
     bool whole = root != NULL;
     if (whole && faults->count) {

@@ -13,15 +13,18 @@ enum { DEPTH = 8, NAMES = 100000 };     /* subfolders inside each other, names l
 
 /* ComfyUI's folders: a kind may have an older name besides. */
 static const char *const *subfolders_of(const char *kind) {
-    static const char *const texts[] = { "text_encoders", "clip", NULL }, *const unets[] = { "diffusion_models", "unet", NULL },
-                      *const controls[] = { "controlnet", "t2i_adapter", NULL };
+    static const char *const texts[] = { "text_encoders", "clip", NULL },
+                             *const unets[] = { "diffusion_models", "unet", NULL },
+                             *const controls[] = { "controlnet", "t2i_adapter", NULL };
     static const char *const *const pairs[] = { texts, unets, controls };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (!strcmp(pairs[i][0], kind)) return pairs[i];
     return NULL;
 }
 
-static bool is_picture_kind(const char *kind) { return !strcmp(kind, "input") || !strcmp(kind, "output") || !strcmp(kind, "temp"); }
+static bool is_picture_kind(const char *kind) {
+    return !strcmp(kind, "input") || !strcmp(kind, "output") || !strcmp(kind, "temp");
+}
 
 /* Kinds whose things are folders: the file in one that says so. NULL for the others. */
 static const char *mark_of(const char *kind) {
@@ -29,12 +32,16 @@ static const char *mark_of(const char *kind) {
 }
 
 const char *weft_folders_path(const weft_folders *f, const char *kind) {
-    return !strcmp(kind, "input") ? f->input : !strcmp(kind, "output") ? f->output : !strcmp(kind, "temp") ? f->temp : NULL;
+    return !strcmp(kind, "input")    ? f->input
+           : !strcmp(kind, "output") ? f->output
+           : !strcmp(kind, "temp")   ? f->temp
+                                     : NULL;
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- names ------------------------------------------------------------------------------------------------------- */
 
-/* A name cleaned of outer spaces and backslashes, copied to out; false with why it cannot stand for a file below a folder. */
+/* A name cleaned of outer spaces and backslashes, copied to out; false with why it cannot stand for a file below a
+ * folder. */
 static bool clean(const char *name, char *out, size_t room, const char **why) {
     name += strspn(name, " \t\r\n");
     size_t n = strlen(name);
@@ -43,7 +50,8 @@ static bool clean(const char *name, char *out, size_t room, const char **why) {
     if (*why) return false;
     for (size_t i = 0; i < n; i++) out[i] = name[i] == '\\' ? '/' : name[i];
     out[n] = 0;
-    if (out[0] == '/' || out[0] == '~' || (n > 1 && out[1] == ':')) *why = "is a path of its own; put the file into the folder and give its name";
+    if (out[0] == '/' || out[0] == '~' || (n > 1 && out[1] == ':'))
+        *why = "is a path of its own; put the file into the folder and give its name";
     for (const char *part = out; part && !*why; part = strchr(part, '/')) {
         part += *part == '/';
         if (!strncmp(part, "..", 2) && (!part[2] || part[2] == '/')) *why = "leads out of the folder";
@@ -66,10 +74,11 @@ static const char *annotated(char *name, const char *kind) {
     return kind;
 }
 
-/* ---- the folders of a kind ---------------------------------------------------------------------------------------------------------- */
+/* ---- the folders of a kind --------------------------------------------------------------------------------------- */
 
 /* Calls `visit` on each existing place where files of a kind may lie, until it answers true. */
-static bool each_folder(const weft_folders *f, const char *kind, bool (*visit)(void *user, const char *folder), void *user) {
+static bool each_folder(const weft_folders *f, const char *kind, bool (*visit)(void *user, const char *folder),
+                        void *user) {
     char path[PATH_MAX];
     if (is_picture_kind(kind)) {
         const char *folder = weft_folders_path(f, kind);
@@ -106,7 +115,8 @@ static void fail_missing(weft_ctx *c, const weft_folders *f, const char *kind, c
     const char **names = weft_folders_list(f, kind);
     for (int i = 0; names && names[i]; i++) weft_nearest_try(&near, names[i]);
     if (!k->looked[0]) weft_fail(c, WEFT_E_FILE, "there is no \"%s\": no folder for %s was given", k->name, kind);
-    else if (near.best) weft_fail(c, WEFT_E_FILE, "there is no \"%s\" in %s; did you mean \"%s\"?", k->name, k->looked, near.best);
+    else if (near.best)
+        weft_fail(c, WEFT_E_FILE, "there is no \"%s\" in %s; did you mean \"%s\"?", k->name, k->looked, near.best);
     else weft_fail(c, WEFT_E_FILE, "there is no \"%s\" in %s", k->name, k->looked);
     weft_host_free(names);
 }
@@ -153,7 +163,7 @@ char *weft_folders_place(weft_ctx *c, const weft_folders *f, const char *kind, c
     return out;
 }
 
-/* ---- listing -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- listing ----------------------------------------------------------------------------------------------------- */
 
 struct listing {
     const char *kind;

@@ -1,4 +1,5 @@
-/* Graphs in memory: nodes by id, their inputs as literals or links; editing, walking, and writing in API format. See graph.h. */
+/* Graphs in memory: nodes by id, their inputs as literals or links; editing, walking, and writing in API format. See
+ * graph.h. */
 #include "runtime/graph/graph_internal.h"
 #include "runtime/internal.h"
 #include "runtime/json.h"
@@ -10,7 +11,7 @@
 
 weft_status weft_graph_no_memory(weft_ctx *c) { return weft_fail(c, WEFT_E_MEMORY, "graph: out of memory"); }
 
-/* ---- nodes by id -------------------------------------------------------------------------------------------------------------- */
+/* ---- nodes by id ------------------------------------------------------------------------------------------------- */
 
 static uint32_t hash(const char *text) {
     uint32_t h = 2166136261u;       /* FNV-1a */
@@ -84,7 +85,7 @@ weft_gnode *weft_graph_put(weft_ctx *c, weft_graph *g, const char *id, const cha
     return &g->nodes[g->count - 1];
 }
 
-/* ---- inputs ---------------------------------------------------------------------------------------------------------------------- */
+/* ---- inputs ------------------------------------------------------------------------------------------------------ */
 
 weft_gin *weft_gnode_input(const weft_gnode *n, const char *name) {
     for (int i = 0; i < n->input_count; i++)
@@ -144,7 +145,7 @@ weft_status weft_gnode_link(weft_ctx *c, weft_gnode *n, const char *name, const 
     return WEFT_OK;
 }
 
-/* ---- graphs ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- graphs ------------------------------------------------------------------------------------------------------ */
 
 weft_graph *weft_graph_new(weft_ctx *c, const weft_registry *r) {
     if (!weft_ok(c)) return NULL;
@@ -224,7 +225,9 @@ weft_status weft_graph_set(weft_ctx *c, weft_graph *g, const char *id, const cha
     case WEFT_PORT_FLOAT: literal = cJSON_CreateNumber(v->f); break;
     case WEFT_PORT_BOOL: literal = cJSON_CreateBool(v->b); break;
     case WEFT_PORT_STRING: case WEFT_PORT_CHOICE: case WEFT_PORT_FILE: literal = cJSON_CreateString(v->s); break;
-    default: return weft_fail(c, WEFT_E_ARGUMENT, "node %s (%s): input %s: only a number, text or true and false can be set", id, n->class_name, input);
+    default:
+        return weft_fail(c, WEFT_E_ARGUMENT, "node %s (%s): input %s: only a number, text or true and false can be set",
+                         id, n->class_name, input);
     }
     return weft_gnode_set(c, n, input, literal);
 }
@@ -248,15 +251,16 @@ weft_status weft_graph_set_text(weft_ctx *c, weft_graph *g, const char *id, cons
     if (n->node && !p) {
         weft_nearest near = { .name = input };
         for (const weft_port *q = n->node->inputs; q && q->name; q++) weft_nearest_try(&near, q->name);
-        return weft_fail(c, WEFT_E_ARGUMENT, "node %s (%s) has no input %s%s%s%s", id, n->class_name, input, near.best ? "; did you mean " : "",
-                         near.best ? near.best : "", near.best ? "?" : "");
+        return weft_fail(c, WEFT_E_ARGUMENT, "node %s (%s) has no input %s%s%s%s", id, n->class_name, input,
+                         near.best ? "; did you mean " : "", near.best ? near.best : "", near.best ? "?" : "");
     }
     bool plain = !p || p->kind == WEFT_PORT_STRING || p->kind == WEFT_PORT_CHOICE || p->kind == WEFT_PORT_FILE;
     if (plain) return weft_gnode_set(c, n, input, cJSON_CreateString(text));
     cJSON *literal = weft_json_parse(c, input, text, strlen(text), 0);
     if (!literal) {
         weft_clear(c);
-        return weft_fail(c, WEFT_E_ARGUMENT, "node %s (%s): input %s takes %s, not \"%s\"", id, n->class_name, input, p->type, text);
+        return weft_fail(c, WEFT_E_ARGUMENT, "node %s (%s): input %s takes %s, not \"%s\"", id, n->class_name, input,
+                         p->type, text);
     }
     return weft_gnode_set(c, n, input, literal);
 }
@@ -274,7 +278,7 @@ weft_status weft_graph_clear_input(weft_ctx *c, weft_graph *g, const char *id, c
     return WEFT_OK;
 }
 
-/* ---- walking ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- walking ----------------------------------------------------------------------------------------------------- */
 
 const char *weft_graph_id(const weft_graph *g, int i) { return i >= 0 && i < g->count ? g->nodes[i].id : NULL; }
 
@@ -288,7 +292,8 @@ const char *weft_graph_title(const weft_graph *g, const char *id) {
     return n ? n->title : NULL;
 }
 
-int weft_graph_input(const weft_graph *g, const char *id, const char *input, weft_value *v, const char **from, int *slot) {
+int weft_graph_input(const weft_graph *g, const char *id, const char *input, weft_value *v, const char **from,
+                     int *slot) {
     const weft_gnode *n = weft_graph_find(g, id);
     const weft_gin *in = n ? weft_gnode_input(n, input) : NULL;
     if (!in) return 0;
@@ -307,9 +312,10 @@ int weft_graph_input(const weft_graph *g, const char *id, const char *input, wef
     return 1;
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
 
-/* The least digits that give the double again. cJSON takes fewer: for it numbers that differ in the last bit are equal. */
+/* The least digits that give the double again. cJSON takes fewer: for it numbers that differ in the last bit are equal.
+ */
 static bool keep_digits(cJSON *number) {
     char text[40];
     if (!isfinite(number->valuedouble)) return true;        /* printed as null */

@@ -37,7 +37,8 @@ struct weft_graph {
 
 weft_gnode *weft_graph_find(const weft_graph *g, const char *id);       /* NULL where there is none */
 weft_gin *weft_gnode_input(const weft_gnode *n, const char *name);
-/* Adds a node; NULL with the error set (no memory, an id that is there). The pointer is good until the next is added. */
+/* Adds a node; NULL with the error set (no memory, an id that is there). The pointer is good until the next is added.
+ */
 weft_gnode *weft_graph_put(weft_ctx *c, weft_graph *g, const char *id, const char *class_name);
 /* Sets an input, taking `literal` over (it is deleted on failure too). */
 weft_status weft_gnode_set(weft_ctx *c, weft_gnode *n, const char *name, cJSON *literal);
@@ -52,14 +53,16 @@ weft_status weft_graph_from_api(weft_ctx *c, weft_graph *g, const char *file, co
 weft_status weft_graph_from_ui(weft_ctx *c, weft_graph *g, const char *file, const cJSON *root);      /* read_ui*.c */
 bool weft_json_is_ui(const cJSON *root);
 
-/* Reads a literal as a port wants it into *out (a value that owns its text), or says what is wrong (ComfyUI's fault type in *fault, with the
- * message in text). CHOICE and FILE give a STRING. */
-bool weft_literal_read(const weft_port *port, const cJSON *literal, weft_value *out, const char **fault, char *text, size_t size);
-/* Whether a number or text is what the port allows (range, choices); what is wrong, as above. Its kind must suit the port's. */
+/* Reads a literal as a port wants it into *out (a value that owns its text), or says what is wrong (ComfyUI's fault
+ * type in *fault, with the message in text). CHOICE and FILE give a STRING. */
+bool weft_literal_read(const weft_port *port, const cJSON *literal, weft_value *out, const char **fault, char *text,
+                       size_t size);
+/* Whether a number or text is what the port allows (range, choices); what is wrong, as above. Its kind must suit the
+ * port's. */
 bool weft_value_check(const weft_port *port, const weft_value *v, const char **fault, char *text, size_t size);
 /* weft_fail() that also notes what it is about, for weft_graph_blame(); any of the four may be NULL. Returns false. */
-bool weft_graph_fault(weft_ctx *c, const char *type, const char *node, const char *class_name, const char *input, const char *format, ...)
-    WEFT_PRINTF(6, 7);
+bool weft_graph_fault(weft_ctx *c, const char *type, const char *node, const char *class_name, const char *input,
+                      const char *format, ...) WEFT_PRINTF(6, 7);
 /* The node that fails, where the error does not name one yet. */
 void weft_graph_blame_node(weft_ctx *c, const char *node, const char *class_name);
 /* A port's default as a value; false where it has none (an object) or without memory. */
@@ -75,11 +78,13 @@ typedef struct weft_plan {
 bool weft_plan_make(weft_ctx *c, const weft_graph *g, const char *const *targets, weft_plan *plan);
 void weft_plan_free(weft_plan *plan);
 
-/* Fills in what a node's port gets from the graph itself: its literal, or its default. 1: a value in *v (to be cleared); 2: a link, see *in;
- * 0: nothing, which is well for an optional port; −1: a fault. */
-int weft_port_resolve(const weft_port *port, const weft_gnode *n, weft_gin **in, weft_value *v, const char **fault, char *text, size_t size);
+/* Fills in what a node's port gets from the graph itself: its literal, or its default. 1: a value in *v (to be
+ * cleared); 2: a link, see *in; 0: nothing, which is well for an optional port; −1: a fault. */
+int weft_port_resolve(const weft_port *port, const weft_gnode *n, weft_gin **in, weft_value *v, const char **fault,
+                      char *text, size_t size);
 
 /* weft_graph_check() of what `targets` need (as for a plan). */
-weft_status weft_graph_check_for(weft_ctx *c, const weft_graph *g, const char *const *targets, const weft_folders *f, weft_faults *faults);
+weft_status weft_graph_check_for(weft_ctx *c, const weft_graph *g, const char *const *targets, const weft_folders *f,
+                                 weft_faults *faults);
 
 #endif

@@ -1,7 +1,8 @@
-/* The texts that a picture carries: PNG chunks tEXt, zTXt and iTXt (W3C PNG 3rd edition, 11.3.3), and the EXIF of WebP and JPEG, where tags
- * of the first directory hold "prompt:{…}" and "workflow:{…}".
+/* The texts that a picture carries: PNG chunks tEXt, zTXt and iTXt (W3C PNG 3rd edition, 11.3.3), and the EXIF of WebP
+ * and JPEG, where tags of the first directory hold "prompt:{…}" and "workflow:{…}".
  *
- * Files in the wild have wrong checksums on their text chunks, UTF-8 in tEXt, and text behind the picture's data: all of that is read.
+ * Files in the wild have wrong checksums on their text chunks, UTF-8 in tEXt, and text behind the picture's data: all
+ * of that is read.
  */
 #include "runtime/graph/graph_internal.h"
 #include "runtime/internal.h"
@@ -14,17 +15,27 @@ enum { TEXT_LIMIT = 64 << 20 };     /* of one text, unpacked */
 static const unsigned char png_head[8] = { 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n' };
 
 static bool is_png(const unsigned char *b, size_t n) { return n >= 8 && !memcmp(b, png_head, 8); }
-static bool is_webp(const unsigned char *b, size_t n) { return n >= 12 && !memcmp(b, "RIFF", 4) && !memcmp(b + 8, "WEBP", 4); }
+static bool is_webp(const unsigned char *b, size_t n) {
+    return n >= 12 && !memcmp(b, "RIFF", 4) && !memcmp(b + 8, "WEBP", 4);
+}
 static bool is_jpeg(const unsigned char *b, size_t n) { return n >= 3 && b[0] == 0xff && b[1] == 0xd8 && b[2] == 0xff; }
 
-bool weft_picture_is(const void *bytes, size_t size) { return is_png(bytes, size) || is_webp(bytes, size) || is_jpeg(bytes, size); }
+bool weft_picture_is(const void *bytes, size_t size) {
+    return is_png(bytes, size) || is_webp(bytes, size) || is_jpeg(bytes, size);
+}
 
-static uint32_t big(const unsigned char *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
-static uint32_t little(const unsigned char *p) { return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0]; }
+static uint32_t big(const unsigned char *p) {
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+static uint32_t little(const unsigned char *p) {
+    return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+}
 
 /* Where a text of this key goes; NULL for keys that are not ours, and for a second text of the same key. */
 static char **place_of(weft_picture_text *out, const char *key, size_t length) {
-    char **place = length == 6 && !memcmp(key, "prompt", 6) ? &out->prompt : length == 8 && !memcmp(key, "workflow", 8) ? &out->workflow : NULL;
+    char **place = length == 6 && !memcmp(key, "prompt", 6)     ? &out->prompt
+                   : length == 8 && !memcmp(key, "workflow", 8) ? &out->workflow
+                                                                : NULL;
     return place && !*place ? place : NULL;
 }
 
@@ -63,9 +74,10 @@ static bool keep_packed(weft_ctx *c, const char *file, char **place, const unsig
     return false;
 }
 
-/* ---- PNG -------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- PNG --------------------------------------------------------------------------------------------------------- */
 
-static bool png_text(weft_ctx *c, const char *file, const unsigned char *type, const unsigned char *data, size_t n, weft_picture_text *out) {
+static bool png_text(weft_ctx *c, const char *file, const unsigned char *type, const unsigned char *data, size_t n,
+                     weft_picture_text *out) {
     const unsigned char *end = memchr(data, 0, n);
     char **place = end ? place_of(out, (const char *)data, (size_t)(end - data)) : NULL;
     if (!place) return true;
@@ -95,7 +107,7 @@ static bool read_png(weft_ctx *c, const char *file, const unsigned char *b, size
     return true;
 }
 
-/* ---- EXIF -------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- EXIF -------------------------------------------------------------------------------------------------------- */
 
 /* The first directory's texts: "prompt:…" and "workflow:…". */
 static bool read_tiff(weft_ctx *c, const unsigned char *b, size_t n, weft_picture_text *out) {
@@ -106,7 +118,8 @@ static bool read_tiff(weft_ctx *c, const unsigned char *b, size_t n, weft_pictur
     size_t count = motorola ? (size_t)b[at] << 8 | b[at + 1] : (size_t)b[at + 1] << 8 | b[at];
     for (at += 2; count && n - at >= 12; count--, at += 12) {
         unsigned type = motorola ? b[at + 3] : b[at + 2];
-        size_t length = motorola ? big(b + at + 4) : little(b + at + 4), where = motorola ? big(b + at + 8) : little(b + at + 8);
+        size_t length = motorola ? big(b + at + 4) : little(b + at + 4),
+               where = motorola ? big(b + at + 8) : little(b + at + 8);
         if (type != 2 || length <= 4 || where > n || length > n - where) continue;
         const unsigned char *text = b + where, *colon = memchr(text, ':', length);
         char **place = colon ? place_of(out, (const char *)text, (size_t)(colon - text)) : NULL;
@@ -143,8 +156,11 @@ static bool read_jpeg(weft_ctx *c, const unsigned char *b, size_t n, weft_pictur
 }
 
 bool weft_picture_read_text(weft_ctx *c, const char *file, const void *bytes, size_t size, weft_picture_text *out) {
-    bool whole = is_png(bytes, size) ? read_png(c, file, bytes, size, out) : is_webp(bytes, size) ? read_webp(c, bytes, size, out)
-               : is_jpeg(bytes, size) ? read_jpeg(c, bytes, size, out) : (weft_fail(c, WEFT_E_FORMAT, "%s: not a PNG, WebP or JPEG picture", file), false);
+    bool whole = is_png(bytes, size)    ? read_png(c, file, bytes, size, out)
+                 : is_webp(bytes, size) ? read_webp(c, bytes, size, out)
+                 : is_jpeg(bytes, size)
+                     ? read_jpeg(c, bytes, size, out)
+                     : (weft_fail(c, WEFT_E_FORMAT, "%s: not a PNG, WebP or JPEG picture", file), false);
     if (whole) return true;
     weft_host_free(out->prompt);
     weft_host_free(out->workflow);

@@ -1,5 +1,5 @@
-/* The order of running: depth first over links from the wanted nodes, without recursion (a chain may be as long as the file allows);
- * finds a cycle on the way. */
+/* The order of running: depth first over links from the wanted nodes, without recursion (a chain may be as long as the
+ * file allows); finds a cycle on the way. */
 #include "runtime/graph/graph_internal.h"
 #include "runtime/internal.h"
 
@@ -65,7 +65,11 @@ static void visit_targets(struct walk *w, const char *const *targets) {
 
 bool weft_plan_make(weft_ctx *c, const weft_graph *g, const char *const *targets, weft_plan *plan) {
     size_t n = (size_t)g->count + 1;
-    struct walk w = { .g = g, .plan = plan, .state = weft_host_alloc(n), .stack = weft_host_alloc(n * sizeof(int)), .next = weft_host_alloc(n * sizeof(int)) };
+    struct walk w = { .g = g,
+                      .plan = plan,
+                      .state = weft_host_alloc(n),
+                      .stack = weft_host_alloc(n * sizeof(int)),
+                      .next = weft_host_alloc(n * sizeof(int)) };
     *plan = (weft_plan){ .order = weft_host_alloc(n * sizeof(int)), .cycle = weft_host_alloc(n * sizeof(int)) };
     bool whole = w.state && w.stack && w.next && plan->order && plan->cycle;
     if (!whole) weft_graph_no_memory(c);

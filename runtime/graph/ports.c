@@ -22,12 +22,14 @@ int weft_port_count(const weft_port *ports) {
 }
 
 bool weft_node_passes_on(const weft_node *n) {
-    return n && weft_port_count(n->inputs) == 1 && weft_port_count(n->outputs) == 1 && n->inputs[0].kind == WEFT_PORT_ANY && n->outputs[0].kind == WEFT_PORT_ANY;
+    return n && weft_port_count(n->inputs) == 1 && weft_port_count(n->outputs) == 1 &&
+           n->inputs[0].kind == WEFT_PORT_ANY && n->outputs[0].kind == WEFT_PORT_ANY;
 }
 
-/* ---- literals -------------------------------------------------------------------------------------------------------------------------- */
+/* ---- literals ---------------------------------------------------------------------------------------------------- */
 
-static bool fault(const char **type, const char *is, char *text, size_t size, const char *format, ...) WEFT_PRINTF(5, 6);
+static bool fault(const char **type, const char *is, char *text, size_t size, const char *format, ...)
+    WEFT_PRINTF(5, 6);
 static bool fault(const char **type, const char *is, char *text, size_t size, const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -60,14 +62,16 @@ static bool check_int(const weft_port *p, const weft_value *v, const char **type
     if (v->kind == WEFT_PORT_BOOL) return true;
     if (v->kind == WEFT_PORT_FLOAT) {
         snprintf(shown, sizeof shown, "%g", v->f);
-        if (!isfinite(v->f)) return fault(type, "invalid_input_type", text, size, "expected a whole number, found %s", shown);
+        if (!isfinite(v->f))
+            return fault(type, "invalid_input_type", text, size, "expected a whole number, found %s", shown);
         if (trunc(v->f) < p->low) return too_small(p, type, text, size, shown);
         if (trunc(v->f) > p->high) return too_big(p, type, text, size, shown);
         return true;
     }
     if (is_u64) snprintf(shown, sizeof shown, "%" PRIu64, v->u);
     else snprintf(shown, sizeof shown, "%" PRId64, v->i);
-    if (is_u64 && !(p->flags & WEFT_PORT_U64) && ((double)v->u > p->high || v->u > INT64_MAX)) return too_big(p, type, text, size, shown);
+    if (is_u64 && !(p->flags & WEFT_PORT_U64) && ((double)v->u > p->high || v->u > INT64_MAX))
+        return too_big(p, type, text, size, shown);
     if (!is_u64 && (p->flags & WEFT_PORT_U64) && v->i < 0) return too_small(p, type, text, size, shown);
     if (!is_u64 && !(p->flags & WEFT_PORT_U64) && (double)v->i < p->low) return too_small(p, type, text, size, shown);
     if (!is_u64 && (double)v->i > p->high) return too_big(p, type, text, size, shown);
@@ -78,7 +82,8 @@ static bool check_float(const weft_port *p, const weft_value *v, const char **ty
     char shown[32];
     double f = v->kind == WEFT_PORT_BOOL ? v->b : v->kind == WEFT_PORT_INT ? (double)v->i : v->f;
     snprintf(shown, sizeof shown, "%g", f);
-    if (!isfinite(f)) return fault(type, "invalid_input_type", text, size, "expected a number, found one that is not finite");
+    if (!isfinite(f))
+        return fault(type, "invalid_input_type", text, size, "expected a number, found one that is not finite");
     if (f < p->low) return too_small(p, type, text, size, shown);
     if (f > p->high) return too_big(p, type, text, size, shown);
     return true;
@@ -95,7 +100,9 @@ static const char *check_choice(const weft_port *p, const char *given, const cha
     size_t used = 0;
     for (const char *const *choice = p->choices; *choice && used < sizeof list; choice++)
         used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", choice == p->choices ? "" : ", ", *choice);
-    if (near.best) fault(type, "value_not_in_list", text, size, "there is no \"%.200s\"; did you mean \"%s\"? (choices: %s)", given, near.best, list);
+    if (near.best)
+        fault(type, "value_not_in_list", text, size, "there is no \"%.200s\"; did you mean \"%s\"? (choices: %s)",
+              given, near.best, list);
     else fault(type, "value_not_in_list", text, size, "there is no \"%.200s\" (choices: %s)", given, list);
     return NULL;
 }
@@ -117,21 +124,26 @@ static bool read_int(const weft_port *p, const cJSON *l, weft_value *out, const 
     else if (cJSON_IsNumber(l) && isfinite(l->valuedouble)) {
         weft_value f = { .kind = WEFT_PORT_FLOAT, .f = l->valuedouble };
         if (!check_int(p, &f, type, text, size)) return false;
-        if (fabs(f.f) >= 0x1p63) return fault(type, "value_bigger_than_max", text, size, "%g is no number of 64 bits", f.f);
+        if (fabs(f.f) >= 0x1p63)
+            return fault(type, "value_bigger_than_max", text, size, "%g is no number of 64 bits", f.f);
         v.i = (int64_t)f.f;
     } else return fault(type, "invalid_input_type", text, size, "expected a whole number, found %s", weft_json_kind(l));
     *out = v;
     return cJSON_IsBool(l) || check_int(p, &v, type, text, size);
 }
 
-static bool read_float(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text, size_t size) {
-    if (!cJSON_IsNumber(l) && !cJSON_IsBool(l)) return fault(type, "invalid_input_type", text, size, "expected a number, found %s", weft_json_kind(l));
+static bool read_float(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text,
+                       size_t size) {
+    if (!cJSON_IsNumber(l) && !cJSON_IsBool(l))
+        return fault(type, "invalid_input_type", text, size, "expected a number, found %s", weft_json_kind(l));
     out->f = cJSON_IsBool(l) ? cJSON_IsTrue(l) : l->valuedouble;
     return check_float(p, out, type, text, size);
 }
 
-static bool read_choice(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text, size_t size) {
-    if (!cJSON_IsString(l)) return fault(type, "value_not_in_list", text, size, "expected one of its choices, found %s", weft_json_kind(l));
+static bool read_choice(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text,
+                        size_t size) {
+    if (!cJSON_IsString(l))
+        return fault(type, "value_not_in_list", text, size, "expected one of its choices, found %s", weft_json_kind(l));
     const char *choice = check_choice(p, l->valuestring, type, text, size);
     if (!choice) return false;
     out->s = weft_text_copy(choice, strlen(choice));
@@ -157,7 +169,8 @@ static bool read_text(const cJSON *l, weft_value *out, const char **type, char *
     return out->s || fault(type, "exception_during_validation", text, size, "out of memory");
 }
 
-bool weft_literal_read(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text, size_t size) {
+bool weft_literal_read(const weft_port *p, const cJSON *l, weft_value *out, const char **type, char *text,
+                       size_t size) {
     *out = (weft_value){ .kind = p->kind, .type = p->type };
     cJSON *number = p->kind == WEFT_PORT_INT || p->kind == WEFT_PORT_FLOAT ? number_in_text(l) : NULL;
     bool whole;
@@ -167,7 +180,10 @@ bool weft_literal_read(const weft_port *p, const cJSON *l, weft_value *out, cons
     case WEFT_PORT_BOOL: whole = read_bool(l, out, type, text, size); break;
     case WEFT_PORT_CHOICE: whole = read_choice(p, l, out, type, text, size); break;
     case WEFT_PORT_STRING: case WEFT_PORT_FILE: whole = read_text(l, out, type, text, size); break;
-    default: whole = fault(type, "invalid_input_type", text, size, "expected a link to a node that gives %s, found %s", p->type, weft_json_kind(l)); break;
+    default:
+        whole = fault(type, "invalid_input_type", text, size, "expected a link to a node that gives %s, found %s",
+                      p->type, weft_json_kind(l));
+        break;
     }
     cJSON_Delete(number);
     if (!whole) *out = (weft_value){ 0 };
@@ -188,7 +204,7 @@ bool weft_port_initial(const weft_port *p, weft_value *out) {
     }
 }
 
-/* ---- fields ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- fields ------------------------------------------------------------------------------------------------------ */
 
 static int choice_of(const weft_port *p, const char *s) {
     for (int i = 0; s && p->choices[i]; i++)
@@ -202,7 +218,9 @@ static int64_t whole_part(double f) { return fabs(f) < 0x1p63 ? (int64_t)f : 0; 
 void weft_port_store(const weft_port *p, void *self, const weft_value *v) {
     void *field = (char *)self + p->offset;
     switch (p->kind) {
-    case WEFT_PORT_INT: *(int64_t *)field = v->kind == WEFT_PORT_FLOAT ? whole_part(v->f) : v->kind == WEFT_PORT_BOOL ? v->b : v->i; break;
+    case WEFT_PORT_INT:
+        *(int64_t *)field = v->kind == WEFT_PORT_FLOAT ? whole_part(v->f) : v->kind == WEFT_PORT_BOOL ? v->b : v->i;
+        break;
     case WEFT_PORT_FLOAT: *(double *)field = v->kind == WEFT_PORT_INT ? (double)v->i : v->f; break;
     case WEFT_PORT_BOOL: *(bool *)field = v->kind == WEFT_PORT_BOOL ? v->b : v->i != 0; break;
     case WEFT_PORT_STRING: case WEFT_PORT_FILE: *(const char **)field = v->s; break;

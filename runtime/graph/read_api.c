@@ -1,6 +1,8 @@
-/* Reading graph files: which form it is, and the API format, {"ID": {"class_type": …, "inputs": {NAME: literal or ["ID", slot]}}}.
+/* Reading graph files: which form it is, and the API format, {"ID": {"class_type": …, "inputs": {NAME: literal or
+ * ["ID", slot]}}}.
  *
- * Files in the wild wrap it: {"prompt": …}, {"input": {"workflow": …}}, {"output": …, "workflow": …}. A literal list is written
+ * Files in the wild wrap it: {"prompt": …}, {"input": {"workflow": …}}, {"output": …, "workflow": …}. A literal list is
+ * written
  * {"__value__": […]}. Sources: the format as ComfyUI writes and takes it.
  */
 #include "runtime/file.h"
@@ -13,7 +15,7 @@
 
 enum { FILE_LIMIT = 256 << 20, TEXT_LIMIT = 64 << 20 };
 
-/* ---- API format ------------------------------------------------------------------------------------------------------------------- */
+/* ---- API format -------------------------------------------------------------------------------------------------- */
 
 static bool is_link(const cJSON *v) {
     return cJSON_IsArray(v) && cJSON_GetArraySize(v) == 2 && cJSON_IsString(v->child) && cJSON_IsNumber(v->child->next);
@@ -32,15 +34,21 @@ static weft_status read_input(weft_ctx *c, weft_gnode *n, const cJSON *v) {
 static weft_status read_node(weft_ctx *c, weft_graph *g, const char *file, const cJSON *v) {
     const cJSON *class_type = cJSON_GetObjectItemCaseSensitive(v, "class_type");
     const cJSON *inputs = cJSON_GetObjectItemCaseSensitive(v, "inputs");
-    if (!cJSON_IsObject(v)) return weft_fail(c, WEFT_E_FORMAT, "%s: node %s: expected an object, found %s", file, v->string, weft_json_kind(v));
-    if (!cJSON_IsString(class_type)) return weft_fail(c, WEFT_E_FORMAT, "%s: node %s has no class_type", file, v->string);
+    if (!cJSON_IsObject(v))
+        return weft_fail(c, WEFT_E_FORMAT, "%s: node %s: expected an object, found %s", file, v->string,
+                         weft_json_kind(v));
+    if (!cJSON_IsString(class_type))
+        return weft_fail(c, WEFT_E_FORMAT, "%s: node %s has no class_type", file, v->string);
     if (inputs && !cJSON_IsObject(inputs))
-        return weft_fail(c, WEFT_E_FORMAT, "%s: node %s: inputs: expected an object, found %s", file, v->string, weft_json_kind(inputs));
+        return weft_fail(c, WEFT_E_FORMAT, "%s: node %s: inputs: expected an object, found %s", file, v->string,
+                         weft_json_kind(inputs));
     char name[256];
     const char *text = class_type->valuestring + strspn(class_type->valuestring, " ");
     size_t length = strlen(text);
     while (length && text[length - 1] == ' ') length--;
-    if (length >= sizeof name) return weft_fail(c, WEFT_E_FORMAT, "%s: node %s: class_type is over %zu bytes long", file, v->string, sizeof name - 1);
+    if (length >= sizeof name)
+        return weft_fail(c, WEFT_E_FORMAT, "%s: node %s: class_type is over %zu bytes long", file, v->string,
+                         sizeof name - 1);
     memcpy(name, text, length);
     name[length] = 0;
     weft_gnode *n = weft_graph_put(c, g, v->string, name);
@@ -53,13 +61,16 @@ static weft_status read_node(weft_ctx *c, weft_graph *g, const char *file, const
         weft_host_free(n->inputs[0].name);
         n->inputs[0].name = only;
     }
-    const cJSON *meta = cJSON_GetObjectItemCaseSensitive(v, "_meta"), *title = cJSON_GetObjectItemCaseSensitive(meta, "title");
-    if (cJSON_IsString(title) && !(n->title = weft_text_copy(title->valuestring, strlen(title->valuestring)))) return weft_graph_no_memory(c);
+    const cJSON *meta = cJSON_GetObjectItemCaseSensitive(v, "_meta"),
+                *title = cJSON_GetObjectItemCaseSensitive(meta, "title");
+    if (cJSON_IsString(title) && !(n->title = weft_text_copy(title->valuestring, strlen(title->valuestring))))
+        return weft_graph_no_memory(c);
     return WEFT_OK;
 }
 
 weft_status weft_graph_from_api(weft_ctx *c, weft_graph *g, const char *file, const cJSON *root) {
-    if (!cJSON_IsObject(root)) return weft_fail(c, WEFT_E_FORMAT, "%s: a graph is an object of nodes, this is %s", file, weft_json_kind(root));
+    if (!cJSON_IsObject(root))
+        return weft_fail(c, WEFT_E_FORMAT, "%s: a graph is an object of nodes, this is %s", file, weft_json_kind(root));
     for (const cJSON *v = root->child; v; v = v->next) {
         if (v->string[0] == '_') continue;      /* "_meta" and the like */
         if (read_node(c, g, file, v)) return weft_error(c);
@@ -67,7 +78,7 @@ weft_status weft_graph_from_api(weft_ctx *c, weft_graph *g, const char *file, co
     return WEFT_OK;
 }
 
-/* ---- which form ------------------------------------------------------------------------------------------------------------------- */
+/* ---- which form -------------------------------------------------------------------------------------------------- */
 
 bool weft_json_is_ui(const cJSON *root) {
     return cJSON_IsObject(root) && cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(root, "nodes"));
@@ -101,7 +112,8 @@ static weft_status fill(weft_ctx *c, weft_graph *g, const char *file, const char
     if (!root) return weft_error(c);
     const cJSON *graph = unwrap(root);
     if (!weft_json_is_ui(graph)) weft_graph_from_api(c, g, file, graph);
-    else if (!weft_graph_from_ui(c, g, file, graph) && !(g->workflow = weft_text_copy(text, size))) weft_graph_no_memory(c);
+    else if (!weft_graph_from_ui(c, g, file, graph) && !(g->workflow = weft_text_copy(text, size)))
+        weft_graph_no_memory(c);
     cJSON_Delete(root);
     return weft_error(c);
 }
@@ -115,7 +127,8 @@ static weft_graph *finish(weft_ctx *c, weft_graph *g) {
 weft_graph *weft_graph_parse(weft_ctx *c, const weft_registry *r, const char *name, const char *text, size_t size) {
     weft_graph *g = weft_graph_new(c, r);
     if (!g) return NULL;
-    if (size > TEXT_LIMIT) weft_fail(c, WEFT_E_FORMAT, "%s: a graph of %zu MB; the limit is %d MB", name, size >> 20, TEXT_LIMIT >> 20);
+    if (size > TEXT_LIMIT)
+        weft_fail(c, WEFT_E_FORMAT, "%s: a graph of %zu MB; the limit is %d MB", name, size >> 20, TEXT_LIMIT >> 20);
     else fill(c, g, name, text, size);
     return finish(c, g);
 }
@@ -124,7 +137,8 @@ weft_graph *weft_graph_parse(weft_ctx *c, const weft_registry *r, const char *na
 static void fill_from_picture(weft_ctx *c, weft_graph *g, const char *path, const char *bytes, size_t size) {
     weft_picture_text t = { 0 };
     if (!weft_picture_read_text(c, path, bytes, size, &t)) return;
-    if (!t.prompt && !t.workflow) weft_fail(c, WEFT_E_FORMAT, "%s: the picture carries no graph (no \"prompt\" and no \"workflow\" text)", path);
+    if (!t.prompt && !t.workflow)
+        weft_fail(c, WEFT_E_FORMAT, "%s: the picture carries no graph (no \"prompt\" and no \"workflow\" text)", path);
     else if (t.prompt) {
         fill(c, g, path, t.prompt, strlen(t.prompt));
         if (!g->workflow) {
@@ -141,7 +155,8 @@ weft_graph *weft_graph_read(weft_ctx *c, const weft_registry *r, const char *pat
     weft_graph *g = weft_graph_new(c, r);
     char *bytes = g ? weft_file_read(c, path, FILE_LIMIT, &size) : NULL;
     if (bytes && weft_picture_is(bytes, size)) fill_from_picture(c, g, path, bytes, size);
-    else if (bytes && size > TEXT_LIMIT) weft_fail(c, WEFT_E_FORMAT, "%s: a graph of %zu MB; the limit is %d MB", path, size >> 20, TEXT_LIMIT >> 20);
+    else if (bytes && size > TEXT_LIMIT)
+        weft_fail(c, WEFT_E_FORMAT, "%s: a graph of %zu MB; the limit is %d MB", path, size >> 20, TEXT_LIMIT >> 20);
     else if (bytes) fill(c, g, path, bytes, size);
     weft_host_free(bytes);
     return g ? finish(c, g) : NULL;

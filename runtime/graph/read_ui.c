@@ -1,7 +1,9 @@
-/* The UI format to API format, as ComfyUI's editor does it when a graph is queued: widgets become literals in the order of the class's
- * inputs, links are followed through reroutes, primitives, bypassed nodes and subgraphs, muted nodes are left out.
+/* The UI format to API format, as ComfyUI's editor does it when a graph is queued: widgets become literals in the order
+ * of the class's inputs, links are followed through reroutes, primitives, bypassed nodes and subgraphs, muted nodes are
+ * left out.
  *
- * What a link comes to is either an output of a node that is emitted, a literal (a primitive's, or a promoted widget's), or nothing.
+ * What a link comes to is either an output of a node that is emitted, a literal (a primitive's, or a promoted
+ * widget's), or nothing.
  */
 #include "runtime/graph/ui.h"
 #include "runtime/internal.h"
@@ -18,7 +20,7 @@ typedef struct source {
     const cJSON *literal;
 } source;
 
-/* ---- parts of nodes ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- parts of nodes ---------------------------------------------------------------------------------------------- */
 
 static bool is_type(const cJSON *node, const char *type) { return !strcmp(ui_text(node, "type"), type); }
 static bool is_primitive(const cJSON *node) { return is_type(node, "PrimitiveNode"); }
@@ -42,7 +44,8 @@ static const char *output_type(const cJSON *node, int slot) {
     return *type ? type : "*";
 }
 
-/* The input that a bypassed node passes on: the same slot where its type fits, else the first of exactly the type, else the first that fits. */
+/* The input that a bypassed node passes on: the same slot where its type fits, else the first of exactly the type, else
+ * the first that fits. */
 static const cJSON *bypass_input(const cJSON *node, int slot) {
     const char *type = output_type(node, slot);
     const cJSON *same = input_at(node, slot), *list = cJSON_GetObjectItemCaseSensitive(node, "inputs");
@@ -60,7 +63,8 @@ static const cJSON *widget_value(const cJSON *node, int i) {
     return cJSON_IsArray(values) && i >= 0 ? cJSON_GetArrayItem(values, i) : NULL;
 }
 
-/* What an instance's own widgets say for its input `slot`: promoted widgets keep their values in the order of inputs that have one. */
+/* What an instance's own widgets say for its input `slot`: promoted widgets keep their values in the order of inputs
+ * that have one. */
 static const cJSON *promoted_value(const cJSON *instance, int slot) {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(instance, "inputs");
     int widgets = 0, i = 0;
@@ -72,7 +76,7 @@ static const cJSON *promoted_value(const cJSON *instance, int slot) {
     return NULL;
 }
 
-/* ---- following links ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- following links --------------------------------------------------------------------------------------------- */
 
 /* One step: from `link` in *s to its source, or to the next link (true: go on with *s and *link). */
 static bool step(ui_scope **s, double *link, source *out) {
@@ -122,7 +126,7 @@ static source follow(ui_scope *s, double link) {
     return (source){ .kind = SOURCE_NONE };
 }
 
-/* ---- emitting -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- emitting ---------------------------------------------------------------------------------------------------- */
 
 static weft_status set_literal(ui *u, weft_gnode *n, const char *name, const cJSON *value) {
     if (!value || cJSON_IsNull(value)) return WEFT_OK;
@@ -130,11 +134,13 @@ static weft_status set_literal(ui *u, weft_gnode *n, const char *name, const cJS
 }
 
 static weft_status emit_widgets(ui *u, weft_gnode *n, const cJSON *node, const ui_scope *s, int index) {
-    const cJSON *from = s->widget_base ? s->instance : node, *values = cJSON_GetObjectItemCaseSensitive(from, "widgets_values");
+    const cJSON *from = s->widget_base ? s->instance : node,
+                *values = cJSON_GetObjectItemCaseSensitive(from, "widgets_values");
     int at = s->widget_base ? s->widget_base[index] : 0;
     for (const weft_port *p = n->node ? n->node->inputs : NULL; p && p->name; p++) {
         if (!ui_is_widget(p)) continue;
-        const cJSON *value = cJSON_IsObject(values) ? cJSON_GetObjectItemCaseSensitive(values, p->name) : widget_value(from, at);
+        const cJSON *value =
+            cJSON_IsObject(values) ? cJSON_GetObjectItemCaseSensitive(values, p->name) : widget_value(from, at);
         at += ui_widget_span(p, cJSON_IsObject(values) ? NULL : value);
         if (set_literal(u, n, p->name, value)) return weft_error(u->c);
     }
@@ -171,7 +177,8 @@ static weft_status emit_scope(ui *u, ui_scope *s);
 static weft_status emit_node(ui *u, ui_scope *s, int i) {
     const cJSON *node = s->nodes[i];
     int mode = ui_mode(node);
-    if (mode == UI_MUTED || mode == UI_BYPASSED || is_note(node) || is_primitive(node) || is_type(node, "Reroute")) return WEFT_OK;
+    if (mode == UI_MUTED || mode == UI_BYPASSED || is_note(node) || is_primitive(node) || is_type(node, "Reroute"))
+        return WEFT_OK;
     if (s->children[i]) return emit_scope(u, s->children[i]);
     char id[240];
     const char *type = ui_text(node, "type"), *title = ui_text(node, "title");
@@ -196,7 +203,8 @@ static void drop_loose_links(ui *u) {
         weft_gnode *n = &u->g->nodes[i];
         for (int k = n->input_count - 1; k >= 0; k--) {
             weft_gin *in = &n->inputs[k];
-            if (in->kind == WEFT_INPUT_LINK && !weft_graph_find(u->g, in->from)) weft_graph_clear_input(u->c, u->g, n->id, in->name);
+            if (in->kind == WEFT_INPUT_LINK && !weft_graph_find(u->g, in->from))
+                weft_graph_clear_input(u->c, u->g, n->id, in->name);
         }
     }
 }

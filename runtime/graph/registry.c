@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- objects, values ---------------------------------------------------------------------------------------------------- */
+/* ---- objects, values --------------------------------------------------------------------------------------------- */
 
 weft_object *weft_object_ref(weft_object *o) {
     if (o) o->references++;
@@ -43,7 +43,7 @@ void weft_value_clear(weft_value *v) {
     *v = (weft_value){ 0 };
 }
 
-/* ---- types ---------------------------------------------------------------------------------------------------------------- */
+/* ---- types ------------------------------------------------------------------------------------------------------- */
 
 /* The next of a comma list from *list on, without spaces; false at its end. */
 static bool next_type(const char **list, const char **start, size_t *length) {
@@ -62,11 +62,13 @@ bool weft_type_fits(const char *from, const char *to) {
     size_t a_length, b_length;
     for (const char *i = from; next_type(&i, &a, &a_length);)
         for (const char *j = to; next_type(&j, &b, &b_length);)
-            if ((a_length == 1 && *a == '*') || (b_length == 1 && *b == '*') || (a_length == b_length && !memcmp(a, b, a_length))) return true;
+            if ((a_length == 1 && *a == '*') || (b_length == 1 && *b == '*') ||
+                (a_length == b_length && !memcmp(a, b, a_length)))
+                return true;
     return false;
 }
 
-/* ---- the registry --------------------------------------------------------------------------------------------------------------- */
+/* ---- the registry ------------------------------------------------------------------------------------------------ */
 
 struct weft_registry {
     const weft_node **nodes;    /* sorted by name */

@@ -1,8 +1,8 @@
 /* Running graphs: what the outputs need, each node once, nothing that is known already.
  *
- * A node's signature is a 128-bit hash over its class, its literals, where its links come from (the signature of that node and the
- * slot) and what its sign() adds (files). Results are kept under it: the node's id plays no part, so the same work under another id is
- * found too.
+ * A node's signature is a 128-bit hash over its class, its literals, where its links come from (the signature of that
+ * node and the slot) and what its sign() adds (files). Results are kept under it: the node's id plays no part, so the
+ * same work under another id is found too.
  */
 #include "runtime/graph/graph_internal.h"
 #include "runtime/hash.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-/* ---- signatures ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- signatures -------------------------------------------------------------------------------------------------- */
 
 static void sign_bytes(void *user, const void *bytes, size_t n) { weft_hash_bytes(user, bytes, n); }
 
@@ -26,7 +26,7 @@ static void sign_value(weft_hash *s, const weft_value *v) {
     }
 }
 
-/* ---- the runner --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the runner -------------------------------------------------------------------------------------------------- */
 
 typedef struct result {
     weft_hash key;
@@ -114,7 +114,7 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- one node ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- one node ---------------------------------------------------------------------------------------------------- */
 
 /* A node made ready: its struct, and the values that its fields borrow from. */
 typedef struct call {
@@ -178,17 +178,21 @@ static void call_run(weft_ctx *c, call *k, const weft_run_info *info, weft_value
     weft_scope_end(c, s, NULL);
 }
 
-/* Fits a value to a port: an INT goes where a FLOAT is wanted, text where a choice or a file is. What comes along a link to a seed may be negative: its
- * 64 bits count. */
-static bool fit(weft_ctx *c, const char *id, const weft_node *node, const weft_port *p, const weft_value *v, weft_value *to) {
+/* Fits a value to a port: an INT goes where a FLOAT is wanted, text where a choice or a file is. What comes along a
+ * link to a seed may be negative: its 64 bits count. */
+static bool fit(weft_ctx *c, const char *id, const weft_node *node, const weft_port *p, const weft_value *v,
+                weft_value *to) {
     char text[512];
     const char *type;
     bool number = (p->kind == WEFT_PORT_INT || p->kind == WEFT_PORT_FLOAT || p->kind == WEFT_PORT_BOOL) &&
                   (v->kind == WEFT_PORT_INT || v->kind == WEFT_PORT_FLOAT || v->kind == WEFT_PORT_BOOL);
-    bool words = (p->kind == WEFT_PORT_STRING || p->kind == WEFT_PORT_CHOICE || p->kind == WEFT_PORT_FILE) && v->kind == WEFT_PORT_STRING;
-    bool link = (p->kind == v->kind || p->kind == WEFT_PORT_ANY) && (v->kind != WEFT_PORT_OBJECT || weft_type_fits(v->object->class->type, p->type));
+    bool words = (p->kind == WEFT_PORT_STRING || p->kind == WEFT_PORT_CHOICE || p->kind == WEFT_PORT_FILE) &&
+                 v->kind == WEFT_PORT_STRING;
+    bool link = (p->kind == v->kind || p->kind == WEFT_PORT_ANY) &&
+                (v->kind != WEFT_PORT_OBJECT || weft_type_fits(v->object->class->type, p->type));
     if (!number && !words && !link)
-        return weft_graph_fault(c, "invalid_input_type", id, node->name, p->name, "%s: input %s takes %s, not %s", node->name, p->name, p->type, v->type ? v->type : "this");
+        return weft_graph_fault(c, "invalid_input_type", id, node->name, p->name, "%s: input %s takes %s, not %s",
+                                node->name, p->name, p->type, v->type ? v->type : "this");
     bool seed = id && (p->flags & WEFT_PORT_U64) && v->kind == WEFT_PORT_INT;
     if (!seed && !weft_value_check(p, v, &type, text, sizeof text))
         return weft_graph_fault(c, type, id, node->name, p->name, "%s: input %s: %s", node->name, p->name, text);
@@ -209,8 +213,9 @@ static void gather(weft_runner *runner, const weft_graph *g, const weft_gnode *n
             const weft_gnode *source = weft_graph_find(g, in->from);
             result *r = source ? runner->results[source - g->nodes] : NULL;
             if (!r || in->slot < 0 || in->slot >= r->count) {
-                weft_graph_fault(runner->c, "bad_linked_input", n->id, n->class_name, p->name, "node %s (%s): input %s: nothing comes from node %s", n->id,
-                                 n->class_name, p->name, in->from);
+                weft_graph_fault(runner->c, "bad_linked_input", n->id, n->class_name, p->name,
+                                 "node %s (%s): input %s: nothing comes from node %s", n->id, n->class_name, p->name,
+                                 in->from);
                 return;
             }
             if (!fit(runner->c, n->id, n->node, p, &r->outputs[in->slot], &k->inputs[i])) return;
@@ -218,7 +223,9 @@ static void gather(weft_runner *runner, const weft_graph *g, const weft_gnode *n
             weft_hash_word(key, r->key.b);
             weft_hash_word(key, (uint64_t)in->slot);
         } else if (found == 1) sign_value(key, &k->inputs[i]);
-        else if (found < 0) weft_graph_fault(runner->c, fault, n->id, n->class_name, p->name, "node %s (%s): %s", n->id, n->class_name, text);
+        else if (found < 0)
+            weft_graph_fault(runner->c, fault, n->id, n->class_name, p->name, "node %s (%s): %s", n->id, n->class_name,
+                             text);
         if (found > 0 && weft_ok(runner->c)) weft_port_store(p, k->self, &k->inputs[i]);
     }
 }
@@ -270,8 +277,15 @@ static void run_node(weft_runner *runner, const weft_graph *g, int index, const 
     weft_ctx *c = runner->c;
     const weft_gnode *n = &g->nodes[index];
     struct telling telling = { runner, n };
-    weft_run_info info = { .registry = runner->registry, .folders = &runner->o.folders, .node = n->node, .node_id = n->id, .class_name = n->class_name,
-                           .prompt_json = prompt_json, .workflow_json = g->workflow, .wrote = tell_file, .user = &telling };
+    weft_run_info info = { .registry = runner->registry,
+                           .folders = &runner->o.folders,
+                           .node = n->node,
+                           .node_id = n->id,
+                           .class_name = n->class_name,
+                           .prompt_json = prompt_json,
+                           .workflow_json = g->workflow,
+                           .wrote = tell_file,
+                           .user = &telling };
     call k;
     if (call_begin(c, &k, n->node)) {
         weft_hash key = { 0x57656674, 0x67726170 };
@@ -292,7 +306,7 @@ static void run_node(weft_runner *runner, const weft_graph *g, int index, const 
     call_end(&k);
 }
 
-/* ---- graphs --------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- graphs ------------------------------------------------------------------------------------------------------ */
 
 /* The check's faults as the error: the first in full, and how many there are. */
 static bool check_first(weft_runner *runner, const weft_graph *g, const char *const *targets) {
@@ -304,7 +318,8 @@ static bool check_first(weft_runner *runner, const weft_graph *g, const char *co
     if (more < 0) return true;
     if (more) snprintf(rest, sizeof rest, " (and %d faults more: weft check tells all)", more);
     if (!f->node) return weft_graph_fault(c, f->type, NULL, NULL, NULL, "%s", f->details);
-    return weft_graph_fault(c, f->type, f->node, f->class_name, f->input, "node %s (%s): %s%s", f->node, f->class_name, f->details, rest);
+    return weft_graph_fault(c, f->type, f->node, f->class_name, f->input, "node %s (%s): %s%s", f->node, f->class_name,
+                            f->details, rest);
 }
 
 static bool remember_nodes(weft_runner *runner, const weft_graph *g) {
@@ -338,7 +353,9 @@ weft_status weft_runner_run(weft_runner *runner, const weft_graph *g, const char
     runner->ran = 0;
     if (!weft_ok(c) || !targets_are_there(c, g, targets) || !check_first(runner, g, targets)) return weft_error(c);
     if (!weft_plan_make(c, g, targets, &plan)) return weft_error(c);
-    if (plan.cycle_count) weft_fail(c, WEFT_E_ARGUMENT, "node %s (%s) needs itself", g->nodes[plan.cycle[0]].id, g->nodes[plan.cycle[0]].class_name);
+    if (plan.cycle_count)
+        weft_fail(c, WEFT_E_ARGUMENT, "node %s (%s) needs itself", g->nodes[plan.cycle[0]].id,
+                  g->nodes[plan.cycle[0]].class_name);
     char *json = remember_nodes(runner, g) ? weft_graph_json(g, false) : NULL;
     if (!json && weft_ok(c)) weft_graph_no_memory(c);
     for (int i = 0; i < plan.count && weft_ok(c); i++) {
@@ -367,7 +384,7 @@ int weft_runner_ran(const weft_runner *runner) { return runner->ran; }
 
 const weft_run_info *weft_run_info_of(const weft_ctx *c) { return c->run_info; }
 
-/* ---- one node alone --------------------------------------------------------------------------------------------------------------------------- */
+/* ---- one node alone ---------------------------------------------------------------------------------------------- */
 
 static bool fill_inputs(weft_ctx *c, call *k, const char *const *names, const weft_value *values, int n) {
     for (int i = 0; i < n; i++) {
@@ -375,7 +392,9 @@ static bool fill_inputs(weft_ctx *c, call *k, const char *const *names, const we
         if (!p) {
             weft_nearest near = { .name = names[i] };
             for (const weft_port *q = k->node->inputs; q && q->name; q++) weft_nearest_try(&near, q->name);
-            weft_graph_fault(c, "unknown_input", NULL, k->node->name, names[i], "%s has no input %s%s%s%s", k->node->name, names[i], near.best ? "; did you mean " : "", near.best ? near.best : "", near.best ? "?" : "");
+            weft_graph_fault(c, "unknown_input", NULL, k->node->name, names[i], "%s has no input %s%s%s%s",
+                             k->node->name, names[i], near.best ? "; did you mean " : "", near.best ? near.best : "",
+                             near.best ? "?" : "");
             return false;
         }
         if (!fit(c, NULL, k->node, p, &values[i], &k->inputs[p - k->node->inputs])) return false;
@@ -383,7 +402,8 @@ static bool fill_inputs(weft_ctx *c, call *k, const char *const *names, const we
     for (int i = 0; i < k->count; i++) {
         const weft_port *p = &k->node->inputs[i];
         if (!k->inputs[i].kind && !weft_port_initial(p, &k->inputs[i]) && !(p->flags & WEFT_PORT_OPTIONAL)) {
-            weft_graph_fault(c, "required_input_missing", NULL, k->node->name, p->name, "%s: input %s (%s) is missing", k->node->name, p->name, p->type);
+            weft_graph_fault(c, "required_input_missing", NULL, k->node->name, p->name, "%s: input %s (%s) is missing",
+                             k->node->name, p->name, p->type);
             return false;
         }
         if (k->inputs[i].kind) weft_port_store(p, k->self, &k->inputs[i]);
@@ -391,13 +411,14 @@ static bool fill_inputs(weft_ctx *c, call *k, const char *const *names, const we
     return true;
 }
 
-weft_status weft_node_call(weft_ctx *c, const weft_registry *r, const weft_folders *f, const char *class_name, const char *const *names,
-                           const weft_value *values, int n, weft_value *outputs) {
+weft_status weft_node_call(weft_ctx *c, const weft_registry *r, const weft_folders *f, const char *class_name,
+                           const char *const *names, const weft_value *values, int n, weft_value *outputs) {
     if (!weft_ok(c)) return weft_error(c);
     const weft_node *node = weft_registry_find(r, class_name);
     if (!node) {
         const char *near = weft_registry_nearest(r, class_name);
-        return weft_fail(c, WEFT_E_ARGUMENT, "there is no class %s%s%s%s", class_name, near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+        return weft_fail(c, WEFT_E_ARGUMENT, "there is no class %s%s%s%s", class_name, near ? "; did you mean " : "",
+                         near ? near : "", near ? "?" : "");
     }
     weft_run_info info = { .registry = r, .folders = f, .node = node, .class_name = node->name };
     call k;

@@ -1,4 +1,5 @@
-/* The UI format from inside: scopes of nodes and links, shared by ui_scope.c (building them) and read_ui.c (turning them into a graph). */
+/* The UI format from inside: scopes of nodes and links, shared by ui_scope.c (building them) and read_ui.c (turning
+ * them into a graph). */
 #ifndef WEFT_UI_H
 #define WEFT_UI_H
 
@@ -21,7 +22,7 @@ typedef struct ui_scope {
     char (*ids)[40];
     int node_count;
     struct ui_scope **children;     /* by node; NULL where it is no instance */
-    int *widget_base;               /* group nodes: where a node's values start in the instance's widgets_values; NULL elsewhere */
+    int *widget_base; /* group nodes: where a node's values start in the instance's widgets_values; NULL elsewhere */
     bool group;
 } ui_scope;
 
@@ -34,13 +35,14 @@ typedef struct ui {
 } ui;
 
 /* NULL with the error set; freed with all its children. */
-ui_scope *ui_scope_new(ui *u, ui_scope *parent, const cJSON *instance, const cJSON *definition, const char *prefix, bool group, int depth);
+ui_scope *ui_scope_new(ui *u, ui_scope *parent, const cJSON *instance, const cJSON *definition, const char *prefix,
+                       bool group, int depth);
 void ui_scope_free(ui_scope *s);
 int ui_find_node(const ui_scope *s, const char *id);            /* −1: none */
 const ui_link *ui_find_link(const ui_scope *s, double id);
 const char *ui_text(const cJSON *object, const char *key);      /* "" where there is none */
 int ui_mode(const cJSON *node);
-bool ui_is_control(const cJSON *value);                         /* what follows a seed: "fixed", "randomize" …, or a boolean */
+bool ui_is_control(const cJSON *value); /* what follows a seed: "fixed", "randomize" …, or a boolean */
 /* How many entries of widgets_values a node of this class takes, given what stands there (an array item, or NULL). */
 int ui_widget_span(const weft_port *port, const cJSON *value);
 bool ui_is_widget(const weft_port *port);

@@ -1,5 +1,6 @@
-/* Building the scopes of a UI file: links of both versions (tuples and objects), subgraphs, and the older group nodes, which are turned into
- * the same form. Files in the wild are careless: whatever has not the form it should have is passed over, and what is left decides. */
+/* Building the scopes of a UI file: links of both versions (tuples and objects), subgraphs, and the older group nodes,
+ * which are turned into the same form. Files in the wild are careless: whatever has not the form it should have is
+ * passed over, and what is left decides. */
 #include "runtime/graph/ui.h"
 #include "runtime/internal.h"
 
@@ -25,9 +26,11 @@ static bool id_text(const cJSON *v, char out[40]) {
     return true;
 }
 
-static int whole(const cJSON *v) { return cJSON_IsNumber(v) && v->valuedouble >= INT_MIN && v->valuedouble <= INT_MAX ? (int)v->valuedouble : -1; }
+static int whole(const cJSON *v) {
+    return cJSON_IsNumber(v) && v->valuedouble >= INT_MIN && v->valuedouble <= INT_MAX ? (int)v->valuedouble : -1;
+}
 
-/* ---- links -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- links ------------------------------------------------------------------------------------------------------- */
 
 static bool read_link(const cJSON *v, ui_link *out) {
     const cJSON *part[5] = { NULL };
@@ -84,7 +87,7 @@ const ui_link *ui_find_link(const ui_scope *s, double id) {
     return s->link_count ? bsearch(&key, s->links, (size_t)s->link_count, sizeof key, by_id) : NULL;
 }
 
-/* ---- nodes ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- nodes ------------------------------------------------------------------------------------------------------- */
 
 int ui_find_node(const ui_scope *s, const char *id) {
     for (int i = 0; i < s->node_count; i++)
@@ -104,18 +107,20 @@ static bool read_nodes(ui *u, ui_scope *s) {
         char id[40];
         if (s->group) snprintf(id, sizeof id, "%d", index);
         else if (!cJSON_IsObject(v) || !id_text(cJSON_GetObjectItemCaseSensitive(v, "id"), id)) continue;
-        if (++u->nodes > UI_NODES) return weft_fail(u->c, WEFT_E_FORMAT, "%s: more than %d nodes", u->file, UI_NODES), false;
+        if (++u->nodes > UI_NODES)
+            return weft_fail(u->c, WEFT_E_FORMAT, "%s: more than %d nodes", u->file, UI_NODES), false;
         memcpy(s->ids[s->node_count], id, sizeof id);
         s->nodes[s->node_count++] = v;
     }
     return true;
 }
 
-/* ---- widgets -------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- widgets ----------------------------------------------------------------------------------------------------- */
 
 bool ui_is_widget(const weft_port *p) {
-    return !(p->flags & WEFT_PORT_LINK_ONLY) && (p->kind == WEFT_PORT_INT || p->kind == WEFT_PORT_FLOAT || p->kind == WEFT_PORT_BOOL ||
-           p->kind == WEFT_PORT_STRING || p->kind == WEFT_PORT_CHOICE || p->kind == WEFT_PORT_FILE);
+    return !(p->flags & WEFT_PORT_LINK_ONLY) &&
+           (p->kind == WEFT_PORT_INT || p->kind == WEFT_PORT_FLOAT || p->kind == WEFT_PORT_BOOL ||
+            p->kind == WEFT_PORT_STRING || p->kind == WEFT_PORT_CHOICE || p->kind == WEFT_PORT_FILE);
 }
 
 bool ui_is_control(const cJSON *v) {
@@ -132,7 +137,8 @@ int ui_widget_span(const weft_port *p, const cJSON *value) {
     return 1 + (control || upload);
 }
 
-/* ---- group nodes: extra.groupNodes[NAME] = {nodes, links: [from, slot, to, slot, id, type], external: [[…, slot, type]]} ------------------ */
+/* ---- group nodes: extra.groupNodes[NAME] = {nodes, links: [from, slot, to, slot, id, type], external: [[…, slot,
+ * type]]} ---- */
 
 /* The form of a definition with numbered links, and with links from UI_INPUT_NODE and to UI_OUTPUT_NODE. */
 typedef struct grouping { ui *u; ui_scope *s; int room; } grouping;
@@ -172,7 +178,8 @@ static bool is_external(const cJSON *external, int node, int slot) {
 
 static bool group_links(ui *u, ui_scope *s) {
     grouping k = { u, s, 0 };
-    const cJSON *links = cJSON_GetObjectItemCaseSensitive(s->definition, "links"), *external = cJSON_GetObjectItemCaseSensitive(s->definition, "external");
+    const cJSON *links = cJSON_GetObjectItemCaseSensitive(s->definition, "links"),
+                *external = cJSON_GetObjectItemCaseSensitive(s->definition, "external");
     char id[16], minus[16];
     for (const cJSON *l = links ? links->child : NULL; l; l = l->next) {
         const cJSON *from = cJSON_GetArrayItem(l, 0), *to = cJSON_GetArrayItem(l, 2);
@@ -219,7 +226,7 @@ static bool group_widgets(ui *u, ui_scope *s) {
     return true;
 }
 
-/* ---- scopes ---------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- scopes ------------------------------------------------------------------------------------------------------ */
 
 /* The definition that a node's type names: a subgraph's id, or "workflow/NAME" ("workflow>NAME"). */
 static const cJSON *definition_of(const ui *u, const cJSON *node, bool *group) {
@@ -242,7 +249,10 @@ static bool open_children(ui *u, ui_scope *s, int depth) {
         bool group;
         const cJSON *d = definition_of(u, s->nodes[i], &group);
         if (!d) continue;
-        if (depth >= UI_DEPTH) return weft_fail(u->c, WEFT_E_FORMAT, "%s: subgraphs more than %d deep inside each other", u->file, UI_DEPTH), false;
+        if (depth >= UI_DEPTH)
+            return weft_fail(u->c, WEFT_E_FORMAT, "%s: subgraphs more than %d deep inside each other", u->file,
+                             UI_DEPTH),
+                   false;
         if ((size_t)snprintf(prefix, sizeof prefix, "%s%s:", s->prefix, s->ids[i]) >= sizeof prefix)
             return weft_fail(u->c, WEFT_E_FORMAT, "%s: node %s%s: ids too long", u->file, s->prefix, s->ids[i]), false;
         if (!(s->children[i] = ui_scope_new(u, s, s->nodes[i], d, prefix, group, depth + 1))) return false;
@@ -250,15 +260,22 @@ static bool open_children(ui *u, ui_scope *s, int depth) {
     return true;
 }
 
-ui_scope *ui_scope_new(ui *u, ui_scope *parent, const cJSON *instance, const cJSON *definition, const char *prefix, bool group, int depth) {
+ui_scope *ui_scope_new(ui *u, ui_scope *parent, const cJSON *instance, const cJSON *definition, const char *prefix,
+                       bool group, int depth) {
     ui_scope *s = weft_host_alloc(sizeof *s);
     if (!s) {
         weft_graph_no_memory(u->c);
         return NULL;
     }
-    *s = (ui_scope){ .parent = parent, .instance = instance, .definition = definition, .group = group, .prefix = weft_text_copy(prefix, strlen(prefix)) };
+    *s = (ui_scope){ .parent = parent,
+                     .instance = instance,
+                     .definition = definition,
+                     .group = group,
+                     .prefix = weft_text_copy(prefix, strlen(prefix)) };
     if (!s->prefix) weft_graph_no_memory(u->c);
-    bool whole_scope = s->prefix && read_nodes(u, s) && (group ? group_links(u, s) && group_widgets(u, s) : read_links(u, s)) && open_children(u, s, depth);
+    bool whole_scope = s->prefix && read_nodes(u, s) &&
+                       (group ? group_links(u, s) && group_widgets(u, s) : read_links(u, s)) &&
+                       open_children(u, s, depth);
     if (whole_scope) return s;
     ui_scope_free(s);
     return NULL;

@@ -1,4 +1,5 @@
-/* Any bytes as a graph: API format, UI format or wrapped, with Weft's own classes; read, checked, printed, and read again, which must give the same. */
+/* Any bytes as a graph: API format, UI format or wrapped, with Weft's own classes; read, checked, printed, and read
+ * again, which must give the same. */
 #include "nodes/values.h"
 #include "runtime/json.h"
 #include "tests/fuzz/fuzz.h"
@@ -6,7 +7,8 @@
 static void check_faults(weft_ctx *c, const weft_graph *g) {
     weft_faults faults;
     MUST(!weft_graph_check(c, g, NULL, &faults));
-    for (int i = 0; i < faults.count; i++) MUST(faults.items[i].type && *faults.items[i].details && !strchr(faults.items[i].details, '\n'));
+    for (int i = 0; i < faults.count; i++)
+        MUST(faults.items[i].type && *faults.items[i].details && !strchr(faults.items[i].details, '\n'));
     char *text = weft_faults_json(&faults);
     MUST(text);
     cJSON *json = weft_json_parse(c, "faults", text, strlen(text), 0);
@@ -20,7 +22,8 @@ static void check_again(weft_ctx *c, const weft_registry *r, const weft_graph *g
     char *first = weft_graph_json(g, false);
     MUST(first);
     weft_graph *again = weft_graph_parse(c, r, "again", first, strlen(first));
-    /* what a UI file calls a node may begin with "_", which API files keep for themselves; an empty graph has no form */
+    /* what a UI file calls a node may begin with "_", which API files keep for themselves; an empty graph has no form
+     */
     char *second = again ? weft_graph_json(again, false) : NULL;
     MUST(!again || (second && strlen(second) <= strlen(first)));
     cJSON_free(second);
