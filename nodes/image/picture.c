@@ -122,11 +122,14 @@ weft_tensor *weft_picture_decode(weft_ctx *c, const char *name, const void *byte
     int w = 0, h = 0, channels, told_w, told_h;
     weft_tensor *t = NULL;
     if (!weft_ok(c)) return NULL;
-    if (size > FILE_LIMIT) weft_fail(c, WEFT_E_FORMAT, "%s: a picture file of %zu MB; up to %d MB are read", name, size >> 20, FILE_LIMIT >> 20);
+    if (size > FILE_LIMIT)
+        weft_fail(c, WEFT_E_FORMAT, "%s: a picture file of %zu MB; up to %d MB are read", name, size >> 20,
+                  FILE_LIMIT >> 20);
     else if (read_info(c, name, b, size, &told_w, &told_h)) {
         unsigned char *pixels = stbi_load_from_memory(b, (int)size, &w, &h, &channels, 0);
         if (!pixels) refused(c, name, "the picture is broken");
-        else if (w != told_w || h != told_h) weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (it has two sizes)", name);
+        else if (w != told_w || h != told_h)
+            weft_fail(c, WEFT_E_FORMAT, "%s: the picture is broken (it has two sizes)", name);
         else t = to_tensor(c, pixels, h, w, channels, orientation(b, size));
         stbi_image_free(pixels);
     }
