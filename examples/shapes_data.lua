@@ -1,0 +1,114 @@
+-- Pictures of coloured shapes with captions that are exactly true: `weft shapes_data.lua --out FOLDER --count 1000` writes a folder of PNGs with
+-- metadata.jsonl; other scripts take batches from it: local shapes = dofile(".../shapes_data.lua"); images, captions, specs = shapes.batch(rng, n).
+-- What `shapes.held_out` names never appears: a model that draws it has learned to compose.
+local weft = require "weft"
+local M = {}
+
+M.colors = { red = { .86, .16, .16 }, green = { .16, .66, .24 }, blue = { .16, .31, .86 }, yellow = { .95, .82, .16 }, purple = { .58, .2, .7 }, orange = { .96, .55, .12 } }
+M.color_names = { "red", "green", "blue", "yellow", "purple", "orange" }
+M.kinds = { "circle", "square", "triangle", "star" }
+M.relations = { "above", "below", "left of", "right of" }
+M.backgrounds = { white = { .96, .96, .96 }, black = { .08, .08, .08 }, gray = { .5, .5, .5 } }
+M.background_names = { "white", "black", "gray" }
+M.numbers = { [2] = "two", [3] = "three" }
+M.sizes = { small = { 5.5, 7.5 }, large = { 15, 20 } }
+
+-- Random numbers of the data alone, so that a seed and a place give the same picture on any machine: splitmix64.
+function M.rng(seed)
+    local state = seed
+    local function next64()
+        state = state + 0x9E3779B97F4A7C15
+        local z = state
+        z = (z ~ (z >> 30)) * 0xBF58476D1CE4E5B9
+        z = (z ~ (z >> 27)) * 0x94D049BB133111EB
+        return z ~ (z >> 31)
+    end
+    local r = {}
+    function r.uniform(low, high) return low + (high - low) * (next64() >> 11) * 2.0 ^ -53 end
+    function r.pick(list) return list[1 + (next64() >> 1) % #list] end
+    return r
+end
+
+local function a(word) return (word:match("^[aeiou]") and "an " or "a ") .. word end
+function M.pair_caption(p) return ("%s %s %s %s %s"):format(a(p[1].color), p[1].kind, p.relation, a(p[2].color), p[2].kind) end
+local function shape(kind, color, x, y, radius) return { kind = kind, x = x, y = y, radius = radius, color = M.colors[color] } end
+local function inside(v, r) return math.min(math.max(v, 1.15 * r + 1), 63 - 1.15 * r) end
+
+-- 40 pairs that training never sees, drawn once from a fixed seed.
+M.held_out, M.held_list = {}, {}
+do
+    local r = M.rng(20240607)
+    while #M.held_list < 40 do
+        local p = { { color = r.pick(M.color_names), kind = r.pick(M.kinds) }, { color = r.pick(M.color_names), kind = r.pick(M.kinds) }, relation = r.pick(M.relations) }
+        local caption = M.pair_caption(p)
+        if p[1].color ~= p[2].color and not M.held_out[caption] then
+            M.held_out[caption], M.held_list[#M.held_list + 1] = true, p
+        end
+    end
+end
+
+-- Two shapes side by side or one above the other; the first is the subject.
+function M.draw_pair(r, p, scene)
+    local r1, r2 = r.uniform(8.5, 11.5), r.uniform(8.5, 11.5)
+    local apart, off, cx, cy = r1 + r2 + r.uniform(4, 9), r.uniform(-8, 8), 32 + r.uniform(-3, 3), 32 + r.uniform(-3, 3)
+    local sign = (p.relation == "above" or p.relation == "left of") and -1 or 1
+    local dx, dy = off, sign * apart
+    if p.relation:match("of$") then dx, dy = dy, dx end
+    scene[1] = shape(p[1].kind, p[1].color, inside(cx + dx / 2, r1), inside(cy + dy / 2, r1), r1)
+    scene[2] = shape(p[2].kind, p[2].color, inside(cx - dx / 2, r2), inside(cy - dy / 2, r2), r2)
+end
+
+local function pair(r, scene)
+    local p
+    repeat
+        p = { { color = r.pick(M.color_names), kind = r.pick(M.kinds) }, { color = r.pick(M.color_names), kind = r.pick(M.kinds) }, relation = r.pick(M.relations) }
+    until p[1].color ~= p[2].color and not M.held_out[M.pair_caption(p)]
+    M.draw_pair(r, p, scene)
+    return M.pair_caption(p), p
+end
+
+local function single(r, scene)
+    local color, kind, size = r.pick(M.color_names), r.pick(M.kinds), r.pick { "small", "large", "" }
+    local range = M.sizes[size] or { 9.5, 13 }
+    local radius = r.uniform(range[1], range[2])
+    scene[1] = shape(kind, color, inside(r.uniform(0, 64), radius), inside(r.uniform(0, 64), radius), radius)
+    return a((size ~= "" and size .. " " or "") .. color) .. " " .. kind, { { color = color, kind = kind }, size = size }
+end
+
+local function several(r, scene)
+    local color, kind, n = r.pick(M.color_names), r.pick(M.kinds), r.pick { 2, 3 }
+    while #scene < n do
+        local x, y, free = r.uniform(11, 53), r.uniform(11, 53), true
+        for _, s in ipairs(scene) do free = free and (s.x - x) ^ 2 + (s.y - y) ^ 2 > 21 ^ 2 end
+        if free then scene[#scene + 1] = shape(kind, color, x, y, r.uniform(7, 8.5))
+        elseif r.uniform(0, 1) < 0.02 then for i = 1, #scene do scene[i] = nil end end
+    end
+    return ("%s %s %ss"):format(M.numbers[n], color, kind), { { color = color, kind = kind }, count = n }
+end
+
+-- One picture: its scene for weft.draw_shapes, its caption, and what it shows.
+function M.sample(r)
+    local name, what = r.pick(M.background_names), r.uniform(0, 1)
+    local scene = { background = M.backgrounds[name] }
+    local caption, spec = (what < 0.7 and pair or what < 0.85 and single or several)(r, scene)
+    spec.background = name
+    if r.uniform(0, 1) < 0.5 then caption = caption .. " on a " .. name .. " background" end
+    return scene, caption, spec
+end
+
+-- All words of the captions.
+function M.words()
+    local list = { "a", "an", "on", "of", "above", "below", "left", "right", "background" }
+    for _, names in ipairs { M.color_names, M.kinds, M.background_names, { "small", "large", "two", "three" } } do table.move(names, 1, #names, #list + 1, list) end
+    for _, kind in ipairs(M.kinds) do list[#list + 1] = kind .. "s" end
+    return list
+end
+
+-- n pictures as (n, 64, 64, 3) f32 in [0, 1], captions, specs.
+function M.batch(r, n)
+    local scenes, captions, specs = {}, {}, {}
+    for i = 1, n do scenes[i], captions[i], specs[i] = M.sample(r) end
+    return weft.draw_shapes(scenes):to("f32") * (1 / 255), captions, specs
+end
+
+return M
