@@ -4,8 +4,8 @@
 
 #define WEFT_NODES(N) \
     /* loaders */ \
-    N(CheckpointLoaderSimple) N(CheckpointLoader) N(DiffusersLoader) N(UNETLoader) N(CLIPLoader) N(VAELoader) \
-    N(LoraLoader) N(LoraLoaderModelOnly) \
+    N(CheckpointLoaderSimple) N(CheckpointLoader) N(DiffusersLoader) N(UNet2DLoader) N(UNETLoader) N(CLIPLoader) \
+    N(VAELoader) N(LoraLoader) N(LoraLoaderModelOnly) \
     /* conditioning */ \
     N(CLIPTextEncode) N(CLIPSetLastLayer) \
     N(ConditioningCombine) N(ConditioningConcat) N(ConditioningAverage) N(ConditioningSetTimestepRange) \

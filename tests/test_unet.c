@@ -401,7 +401,7 @@ TEST(wrong_configs) {
     static const char *const cases[][2] = {
         { "[1]", "config.json: expected an object" },
         { "{\"a\": ", "config.json:1:" },
-        { "{\"_class_name\": \"UNet2DModel\"}", "config.json: _class_name: UNet2DModel is not supported" },
+        { "{\"_class_name\": \"UNet3DConditionModel\"}", "config.json: _class_name: UNet3DConditionModel is not supported" },
         { "{\"act_fn\": \"gelu\"}", "act_fn: gelu is not supported; supported: silu|swish" },
         { "{\"act_fn\": \"silu|swish\"}", "act_fn" },
         { "{\"act_fn\": 3}", "act_fn: 3 is not supported" },

@@ -85,6 +85,10 @@ static void guess_scheduler(struct opening *o, const weft_source *s, const weft_
         o->by = "by the spread of its last norm's bias";
         if (norm_spread(o->c, o->k, s, unet) > V_BIAS_SPREAD) p = WEFT_PREDICTION_V;
     }
+    if (o->k->unet && o->k->unet_config.pixel_attention) {
+        if (weft_scheduler_config_as(o->c, NULL, "DDPMScheduler", NULL, NULL, &o->k->scheduler)) o->by = NULL;
+        return;
+    }
     o->k->scheduler = weft_scheduler_config_sd(p);
     o->k->scheduler.rescale_betas_zero_snr = weft_source_find(s, "ztsnr", NULL) != NULL;
 }
@@ -125,7 +129,7 @@ static void read_class(const weft_json *j, void *out) {
     snprintf(t->class_name, sizeof t->class_name, "%s", name ? name : "");
     for (char *p = t->class_name; *p; p++)
         if ((unsigned char)*p < ' ' || (unsigned char)*p > '~') *p = '?';
-    if (!strcmp(t->class_name, "UNet2DConditionModel")) t->part = WEFT_NAMES_UNET;
+    if (!strcmp(t->class_name, "UNet2DConditionModel") || !strcmp(t->class_name, "UNet2DModel")) t->part = WEFT_NAMES_UNET;
     else if (!strcmp(t->class_name, "AutoencoderKL")) t->part = WEFT_NAMES_VAE;
     else if (!strncmp(t->class_name, "CLIPTextModel", 13) || !strcmp(type, "clip_text_model"))
         t->part = WEFT_NAMES_TEXT;
@@ -185,11 +189,15 @@ out:
     return weft_error(o->c);
 }
 
-/* Of the folder of a whole model; where it says nothing, what the UNet let guess stays. */
+/* Of the folder of a whole model; where it says nothing, what the UNet let guess stays. Pipelines of a UNet2DModel may
+ * have all their files in one folder. */
 static weft_status load_folder_scheduler(struct opening *o, const char *path) {
-    if (weft_path_has_file(path, "scheduler/scheduler_config.json")) {
-        char *file = weft_path_join(o->c, path, "scheduler/scheduler_config.json");
+    static const char below[] = "scheduler/scheduler_config.json";
+    const char *name = weft_path_has_file(path, below) ? below : strrchr(below, '/') + 1;
+    if (weft_path_has_file(path, name)) {
+        char *file = weft_path_join(o->c, path, name);
         o->by = "by its scheduler_config.json";
+        weft_scheduler_config_free(&o->k->scheduler);
         if (file && weft_scheduler_config_read(o->c, file, &o->k->scheduler)) o->by = NULL;
         weft_text_free(file);
     } else if (!o->by) guess_scheduler(o, &(weft_source){ 0 }, NULL);
@@ -205,7 +213,7 @@ static weft_status open_part_folder(struct opening *o, const char *path) {
     if (!config || !tokenizer || !above || weft_config_read(o->c, config, read_class, &t)) goto out;
     if (t.part < 0)
         weft_fail(o->c, WEFT_E_FORMAT,
-                  "%s: is of class \"%s\"; Weft reads UNet2DConditionModel, AutoencoderKL and CLIPTextModel", config,
+                  "%s: is of class \"%s\"; Weft reads UNet2DConditionModel, UNet2DModel, AutoencoderKL and CLIPTextModel", config,
                   t.class_name);
     else if (o->need & ~(1u << t.part))
         weft_fail(o->c, WEFT_E_FORMAT, "%s: is the folder of the %s alone; also needed: %s", path,
@@ -214,7 +222,8 @@ static weft_status open_part_folder(struct opening *o, const char *path) {
     else if (!wants(o, t.part))
         weft_fail(o->c, WEFT_E_FORMAT, "%s: is the folder of the %s, which was not asked for", path,
                   weft_part_rows[t.part].title);
-    else if (load_folder_part(o, t.part, path) == WEFT_OK && load_folder_scheduler(o, above) == WEFT_OK &&
+    else if (load_folder_part(o, t.part, path) == WEFT_OK &&
+             load_folder_scheduler(o, weft_path_has_file(path, "scheduler_config.json") ? path : above) == WEFT_OK &&
              t.part == WEFT_NAMES_TEXT && open_tokenizer(o, path, tokenizer)) goto out;
 out:
     weft_text_free(config);
@@ -232,9 +241,9 @@ static weft_status open_folder(struct opening *o, const char *path) {
         weft_status status = index ? weft_config_read(o->c, index, read_index, NULL) : weft_error(o->c);
         weft_text_free(index);
         if (status) return status;
-    } else if (weft_path_has_file(path, "config.json") && !weft_path_has_folder(path, "unet")) {
-        return open_part_folder(o, path);
     }
+    if (weft_path_has_file(path, "config.json") && !weft_path_has_folder(path, "unet"))
+        return open_part_folder(o, path);
     for (int part = 0; part < WEFT_NAMES_PARTS; part++) {
         size_t at = strlen(looked);
         const char *name = weft_part_rows[part].folder;
@@ -334,10 +343,13 @@ static void tell_why(struct opening *o) {
                         !k->single_file ? "folder of diffusers" :
                         k->ldm_names ? "single file, LDM names" : "single file, diffusers' names", parts);
     if (k->unet && used > 0 && (size_t)used < sizeof k->why)
-        used += snprintf(k->why + used, sizeof k->why - (size_t)used, "; context of %d, %s; %s, %s",
-                         k->unet_config.context,
-                         k->unet_config.linear_projection ? "linear projections" : "convolutions as projections",
-                         weft_prediction_name(k->scheduler.prediction_type), o->by);
+        used += k->unet_config.pixel_attention
+            ? snprintf(k->why + used, sizeof k->why - (size_t)used, "; without a text; %s, %s",
+                       weft_prediction_name(k->scheduler.prediction_type), o->by)
+            : snprintf(k->why + used, sizeof k->why - (size_t)used, "; context of %d, %s; %s, %s",
+                       k->unet_config.context,
+                       k->unet_config.linear_projection ? "linear projections" : "convolutions as projections",
+                       weft_prediction_name(k->scheduler.prediction_type), o->by);
     if (used > 0 && (size_t)used < sizeof k->why) snprintf(k->why + used, sizeof k->why - (size_t)used, "%s", rest);
 }
 

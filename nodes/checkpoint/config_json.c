@@ -45,15 +45,47 @@ static char *end(writer w) {
     return printed;
 }
 
+const char *weft_unet_class(const weft_unet_config *u) {
+    return u->pixel_attention ? "UNet2DModel" : "UNet2DConditionModel";
+}
+
+/* What UNet2DModel does not share with the other. */
+static void put_unet2d(writer *w, const weft_unet_config *u) {
+    if (u->mid == WEFT_UNET_MID_NONE) null(w, "mid_block_type");
+    else text(w, "mid_block_type", "UNetMidBlock2D");
+    truth(w, "add_attention", u->mid == WEFT_UNET_MID_ATTENTION);
+    number(w, "layers_per_block", u->layers[0]);
+    if (u->head_width) number(w, "attention_head_dim", u->head_width);
+    else null(w, "attention_head_dim");
+    if (u->mid_norm_groups) number(w, "attn_norm_num_groups", u->mid_norm_groups);
+}
+
+static void put_condition(writer *w, const weft_unet_config *u) {
+    if (u->mid == WEFT_UNET_MID_NONE) null(w, "mid_block_type");
+    else text(w, "mid_block_type", u->mid == WEFT_UNET_MID_RESNET ? "UNetMidBlock2D" : "UNetMidBlock2DCrossAttn");
+    number_or_numbers(w, "layers_per_block", u->layers, u->blocks);
+    number(w, "cross_attention_dim", u->context);
+    number_or_numbers(w, "transformer_layers_per_block", u->depth, u->blocks);
+    number_or_numbers(w, "attention_head_dim", u->heads, u->blocks);
+    truth(w, "use_linear_projection", u->linear_projection);
+    number(w, "conv_in_kernel", u->conv_in_kernel);
+    number(w, "conv_out_kernel", u->conv_out_kernel);
+    if (u->time_cond_proj_dim) number(w, "time_cond_proj_dim", u->time_cond_proj_dim);
+    if (!u->addition_input_dim) return;
+    text(w, "addition_embed_type", "text_time");
+    number(w, "addition_time_embed_dim", u->addition_time_embed_dim);
+    number(w, "projection_class_embeddings_input_dim", u->addition_input_dim);
+}
+
 char *weft_unet_config_json(const weft_unet_config *u, int sample_size) {
-    static const char *const down[] = { "DownBlock2D", "CrossAttnDownBlock2D" };
-    static const char *const up[] = { "UpBlock2D", "CrossAttnUpBlock2D" };
+    const char *const down[] = { "DownBlock2D", u->pixel_attention ? "AttnDownBlock2D" : "CrossAttnDownBlock2D" };
+    const char *const up[] = { "UpBlock2D", u->pixel_attention ? "AttnUpBlock2D" : "CrossAttnUpBlock2D" };
     const char *types[2][WEFT_UNET_MAX_BLOCKS];
     for (int i = 0; i < u->blocks; i++) {
         types[0][i] = down[u->down_attention[i]];
         types[1][i] = up[u->up_attention[i]];
     }
-    writer w = begin("UNet2DConditionModel");
+    writer w = begin(weft_unet_class(u));
     if (sample_size) number(&w, "sample_size", sample_size);
     number(&w, "in_channels", u->in_channels);
     number(&w, "out_channels", u->out_channels);
@@ -61,28 +93,15 @@ char *weft_unet_config_json(const weft_unet_config *u, int sample_size) {
     truth(&w, "flip_sin_to_cos", u->flip_sin_to_cos);
     number(&w, "freq_shift", u->freq_shift);
     texts(&w, "down_block_types", types[0], u->blocks);
-    if (u->mid == WEFT_UNET_MID_NONE) null(&w, "mid_block_type");
-    else text(&w, "mid_block_type", u->mid == WEFT_UNET_MID_RESNET ? "UNetMidBlock2D" : "UNetMidBlock2DCrossAttn");
     texts(&w, "up_block_types", types[1], u->blocks);
     numbers(&w, "block_out_channels", u->channels, u->blocks);
-    number_or_numbers(&w, "layers_per_block", u->layers, u->blocks);
     number(&w, "downsample_padding", u->downsample_padding);
     text(&w, "act_fn", "silu");
     number(&w, "norm_num_groups", u->norm_groups);
     number(&w, "norm_eps", u->norm_eps);
-    number(&w, "cross_attention_dim", u->context);
-    number_or_numbers(&w, "transformer_layers_per_block", u->depth, u->blocks);
-    number_or_numbers(&w, "attention_head_dim", u->heads, u->blocks);
-    truth(&w, "use_linear_projection", u->linear_projection);
-    number(&w, "conv_in_kernel", u->conv_in_kernel);
-    number(&w, "conv_out_kernel", u->conv_out_kernel);
     if (u->time_embedding_dim) number(&w, "time_embedding_dim", u->time_embedding_dim);
-    if (u->time_cond_proj_dim) number(&w, "time_cond_proj_dim", u->time_cond_proj_dim);
-    if (u->addition_input_dim) {
-        text(&w, "addition_embed_type", "text_time");
-        number(&w, "addition_time_embed_dim", u->addition_time_embed_dim);
-        number(&w, "projection_class_embeddings_input_dim", u->addition_input_dim);
-    }
+    if (u->pixel_attention) put_unet2d(&w, u);
+    else put_condition(&w, u);
     return end(w);
 }
 

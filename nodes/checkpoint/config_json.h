@@ -7,6 +7,8 @@
 
 /* sample_size: the side of the latents (UNet) or pictures (autoencoder) the model is for; 0: left out. */
 char *weft_unet_config_json(const weft_unet_config *config, int sample_size);
+/* The class that it is for: "UNet2DConditionModel" or "UNet2DModel". */
+const char *weft_unet_class(const weft_unet_config *config);
 char *weft_vae_config_json(const weft_vae_config *config, int sample_size);
 /* bos, pad: of the tokenizer that goes with it. */
 char *weft_clip_text_config_json(const weft_clip_text_config *config, int bos, int pad);

@@ -156,6 +156,7 @@ static void unet_name(struct unet_names *u, const weft_tensor_shape *t) {
 }
 
 weft_family weft_family_of(const weft_unet_config *u) {
+    if (u->pixel_attention) return WEFT_FAMILY_UNKNOWN;
     bool second = u->context == SD2_CONTEXT || (u->context != SD1_CONTEXT && u->linear_projection);
     return second ? WEFT_FAMILY_SD2 : WEFT_FAMILY_SD1;
 }
@@ -167,6 +168,8 @@ weft_status weft_derive_unet(weft_ctx *c, const char *file, const weft_shapes *s
     if (u.too_many || !u.blocks)
         return weft_fail(c, WEFT_E_FORMAT, "%s: the UNet in it has %s", file,
                          u.too_many ? "more blocks or layers than any that Weft knows" : "no down_blocks");
+    if (dim_of(s, "mid_block.attentions.0.group_norm.weight", 0))
+        return weft_fail(c, WEFT_E_FORMAT, "%s: the UNet in it is a UNet2DModel; its config.json is needed beside it", file);
     if (dim_of(s, "add_embedding.linear_1.weight", 0))
         return weft_fail(c, WEFT_E_FORMAT,
                          "%s: the UNet in it is one of Stable Diffusion XL, which Weft does not read yet", file);
@@ -190,7 +193,7 @@ weft_status weft_derive_unet(weft_ctx *c, const char *file, const weft_shapes *s
         config->depth[i] = first_of(larger(u.depth[i], u.up_depth[up]), 1);
         config->heads[i] = family == WEFT_FAMILY_SD1 ? SD1_HEADS : larger(config->channels[i] / HEAD_WIDTH, 1);
     }
-    config->mid = u.mid_attention ? WEFT_UNET_MID_CROSS_ATTENTION : u.mid ? WEFT_UNET_MID_RESNET : WEFT_UNET_MID_NONE;
+    config->mid = u.mid_attention ? WEFT_UNET_MID_ATTENTION : u.mid ? WEFT_UNET_MID_RESNET : WEFT_UNET_MID_NONE;
     config->time_embedding_dim = dim_of(s, "time_embedding.linear_1.weight", 0);
     config->time_cond_proj_dim = dim_of(s, "time_embedding.cond_proj.weight", 1);
     return weft_unet_config_check(c, file, config);

@@ -106,6 +106,22 @@ static const struct rule old_vae[] = {
     { NULL, NULL, NULL },
 };
 
+/* A UNet2DModel's attention over pixels, in diffusers' names of today and before 0.18. */
+static const struct rule pixel_attention[] = {
+    SAME("group_norm."), SAME("to_q."), SAME("to_k."), SAME("to_v."), SAME("to_out.0."),
+    { "query.", "to_q.", NULL },
+    { "key.", "to_k.", NULL },
+    { "value.", "to_v.", NULL },
+    { "proj_attn.", "to_out.0.", NULL },
+    { NULL, NULL, NULL },
+};
+static const struct rule pixel_unet[] = {
+    { "down_blocks.<n>.attentions.<n>.", "down_blocks.<n>.attentions.<n>.", pixel_attention },
+    { "mid_block.attentions.0.", "mid_block.attentions.0.", pixel_attention },
+    { "up_blocks.<n>.attentions.<n>.", "up_blocks.<n>.attentions.<n>.", pixel_attention },
+    { NULL, NULL, NULL },
+};
+
 static const struct rule clip_layer[] = {
     SAME("layer_norm1."), SAME("layer_norm2."), SAME("mlp.fc1."), SAME("mlp.fc2."),
     SAME("self_attn.q_proj."), SAME("self_attn.k_proj."), SAME("self_attn.v_proj."), SAME("self_attn.out_proj."),
@@ -257,6 +273,7 @@ bool weft_namer_name(const weft_namer *n, const char *name, char *out, size_t si
     }
     case WEFT_NAMING_DIFFUSERS:
         if (n->part == WEFT_NAMES_VAE && translate(old_vae, m, name, out, size)) return true;
+        if (n->part == WEFT_NAMES_UNET && translate(pixel_unet, m, name, out, size)) return true;
         rules = n->part == WEFT_NAMES_UNET ? ldm_unet : n->part == WEFT_NAMES_VAE ? ldm_vae : clip_text;
         return is_known(rules, name) && put(name, out, size);
     default: return false;

@@ -22,7 +22,7 @@ static const weft_clip_text_config tiny_text = {
 static const weft_unet_config tiny_unet = {
     .in_channels = 4, .out_channels = 4, .blocks = 4, .channels = { 32, 64, 96, 96 }, .layers = { 2, 2, 2, 2 },
     .down_attention = { true, true, true, false }, .up_attention = { false, true, true, true },
-    .mid = WEFT_UNET_MID_CROSS_ATTENTION,
+    .mid = WEFT_UNET_MID_ATTENTION,
     .heads = { 8, 8, 8, 8 }, .depth = { 1, 1, 1, 1 }, .context = 64, .norm_groups = 32, .norm_eps = 1e-5,
     .downsample_padding = 1,
     .conv_in_kernel = 3, .conv_out_kernel = 3, .flip_sin_to_cos = true,

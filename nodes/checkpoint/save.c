@@ -67,21 +67,23 @@ static cJSON *with_class(cJSON *index, const char *part, const char *library, co
     return NULL;
 }
 
-/* What diffusers' StableDiffusionPipeline is made of; a part that is not here is left out, and diffusers asks for it then. */
+/* What diffusers' StableDiffusionPipeline, or for a UNet2DModel its DDPMPipeline, is made of; a part that is not here is left out, and diffusers asks for it then. */
 static char *index_json(const weft_checkpoint *k) {
     cJSON *index = cJSON_CreateObject();
-    if (index && !cJSON_AddStringToObject(index, "_class_name", "StableDiffusionPipeline")) {
+    const bool ddpm = k->unet && k->unet_config.pixel_attention;
+    if (index && !cJSON_AddStringToObject(index, "_class_name", ddpm ? "DDPMPipeline" : "StableDiffusionPipeline")) {
         cJSON_Delete(index);
         index = NULL;
     }
-    index = with_class(index, "feature_extractor", NULL, NULL);
-    index = with_class(index, "safety_checker", NULL, NULL);
+    if (!ddpm) index = with_class(index, "feature_extractor", NULL, NULL);
+    if (!ddpm) index = with_class(index, "safety_checker", NULL, NULL);
     if (k->unet) index = with_class(index, "scheduler", "diffusers", weft_scheduler_class(&k->scheduler));
     if (k->text) index = with_class(index, "text_encoder", "transformers", "CLIPTextModel");
     if (k->tokenizer) index = with_class(index, "tokenizer", "transformers", "CLIPTokenizer");
-    if (k->unet) index = with_class(index, "unet", "diffusers", "UNet2DConditionModel");
+    if (k->unet) index = with_class(index, "unet", "diffusers", weft_unet_class(&k->unet_config));
     if (k->vae) index = with_class(index, "vae", "diffusers", "AutoencoderKL");
-    char *text = index && cJSON_AddBoolToObject(index, "requires_safety_checker", false) ? cJSON_Print(index) : NULL;
+    bool whole = index && (ddpm || cJSON_AddBoolToObject(index, "requires_safety_checker", false));
+    char *text = whole ? cJSON_Print(index) : NULL;
     cJSON_Delete(index);
     return text;
 }

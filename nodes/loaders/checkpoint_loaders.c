@@ -81,3 +81,22 @@ const weft_node weft_node_DiffusersLoader = {
     .sign = diffusers_sign,
     .run = diffusers_run,
 };
+
+/* ---- UNet2DLoader: Weft's own ------------------------------------------------------------------------------------- */
+
+static void unet_run(weft_ctx *c, void *self) {
+    struct checkpoint_loader *n = self;
+    weft_checkpoint *k = weft_open_named(c, "diffusers", n->name, WEFT_PART_UNET, WEFT_PART_UNET);
+    if (k) n->model = weft_take_model(c, k);
+    weft_checkpoint_free(k);
+}
+
+const weft_node weft_node_UNet2DLoader = {
+    .name = "UNet2DLoader", .category = "loaders",
+    .summary = "Loads the UNet and the scheduler of a folder of diffusers: pipelines of a UNet2DModel (DDPM) have no more.",
+    .size = sizeof(struct checkpoint_loader),
+    .inputs = (const weft_port[]){ { "model_path", "COMBO", WEFT_PORT_FILE, 0, offsetof(struct checkpoint_loader, name), 0, 0, 0, 0, NULL, NULL, "diffusers",
+                                     "a folder with a model_index.json in models/diffusers" }, { 0 } },
+    .outputs = (const weft_port[]){ WEFT_OUT(struct checkpoint_loader, model, WEFT_PORT_OBJECT, "MODEL", "MODEL", "the UNet and how to sample with it"), { 0 } },
+    .sign = diffusers_sign, .run = unet_run,
+};

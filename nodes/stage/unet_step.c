@@ -16,6 +16,7 @@ struct unet_step {
 
 static weft_tensor *text(weft_ctx *c, const struct unet_step *n, weft_tensor *t, const char *input) {
     char shape[96];
+    if (!t) return NULL;
     if (weft_rank(t) == 3)
         return weft_to_batch(c, weft_contiguous(c, weft_cast(c, t, weft_type(n->sample))), weft_dim(n->sample, 0));
     weft_fail(c, WEFT_E_SHAPE, "%s: expected (N, tokens, width), found %s", input,
@@ -51,6 +52,7 @@ static void unet_step_run(weft_ctx *c, void *self) {
     weft_tensor *sample = n->sample, *context = text(c, n, n->context, "context"), *other = NULL;
     if (n->concat) sample = weft_concat2(c, 3, sample, weft_to_batch(c, n->concat, weft_dim(sample, 0)));
     if (n->uncond_context) other = text(c, n, n->uncond_context, "uncond_context");
+    if (other && !context) weft_fail(c, WEFT_E_ARGUMENT, "uncond_context: there is no context that it goes with");
     if (!weft_ok(c)) return;
     int64_t images = weft_dim(sample, 0);
     if (!other || weft_dim(other, 1) != weft_dim(context, 1)) {
@@ -71,7 +73,8 @@ const weft_node weft_node_UNetStep = {
         WEFT_TENSOR_IN(struct unet_step, sample, "(N, height, width, channels), scaled for the model"),
         WEFT_OPTIONAL_FLOAT_IN(struct unet_step, timestep, 0, 0, 1000000, 1, "the timestep of all images"),
         WEFT_OPTIONAL_TENSOR_IN(struct unet_step, timesteps, "TENSOR", "instead: one for each image"),
-        WEFT_TENSOR_IN(struct unet_step, context, "(1 or N, tokens, width): the text"),
+        WEFT_OPTIONAL_TENSOR_IN(struct unet_step, context, "TENSOR",
+                                "(1 or N, tokens, width): the text; none for a UNet2DModel"),
         WEFT_OPTIONAL_TENSOR_IN(struct unet_step, uncond_context, "TENSOR", "a second text, for guidance"),
         WEFT_OPTIONAL_TENSOR_IN(struct unet_step, concat, "TENSOR",
                                 "(1 or N, height, width, k): inpainting models' other channels"),

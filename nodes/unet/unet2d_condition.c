@@ -39,8 +39,12 @@ static int level_width(const struct pass *u, int level) {
     return u->config->channels[level];
 }
 
-static weft_tensor *transformer(weft_ctx *c, struct pass *u, weft_params p, int level, weft_tensor *x) {
+/* Attention over the pixels, or a transformer with the text. */
+static weft_tensor *attend(weft_ctx *c, struct pass *u, weft_params p, int level, weft_tensor *x, weft_norm norm) {
     const weft_unet_config *config = u->config;
+    int width = level_width(u, level);
+    if (config->pixel_attention)
+        return weft_block_pixel_attention(c, p, x, config->head_width ? width / config->head_width : 1, norm);
     weft_transformer how = {
         .heads = config->heads[level], .depth = config->depth[level], .norm_groups = config->norm_groups,
         .linear_projection = config->linear_projection,
@@ -53,7 +57,7 @@ static weft_tensor *layer(weft_ctx *c, struct pass *u, weft_params p, int i, int
                           weft_tensor *x, weft_tensor *skip) {
     weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
     x = weft_block_resnet(c, weft_sub_at(p, "resnets", i), x, skip, level_width(u, level), u->norm, u->time);
-    if (attention) x = transformer(c, u, weft_sub_at(p, "attentions", i), level, x);
+    if (attention) x = attend(c, u, weft_sub_at(p, "attentions", i), level, x, u->norm);
     return weft_scope_end(c, s, x);
 }
 
@@ -76,11 +80,14 @@ static weft_tensor *down_block(weft_ctx *c, struct pass *u, weft_params p, int l
 }
 
 static weft_tensor *mid_block(weft_ctx *c, struct pass *u, weft_params p, weft_tensor *x) {
-    int level = u->config->blocks - 1;
-    if (u->config->mid == WEFT_UNET_MID_NONE) return x;
+    const weft_unet_config *config = u->config;
+    int level = config->blocks - 1;
+    if (config->mid == WEFT_UNET_MID_NONE) return x;
+    weft_norm norm = { config->mid_norm_groups ? config->mid_norm_groups : config->norm_groups, config->norm_eps };
     weft_scope s = weft_scope_begin(c, p);
-    x = layer(c, u, p, 0, level, u->config->mid == WEFT_UNET_MID_CROSS_ATTENTION, x, NULL);
-    if (u->config->mid == WEFT_UNET_MID_CROSS_ATTENTION) x = layer(c, u, p, 1, level, false, x, NULL);
+    x = layer(c, u, p, 0, level, false, x, NULL);
+    if (config->mid == WEFT_UNET_MID_ATTENTION) x = attend(c, u, weft_sub(p, "attentions.0"), level, x, norm);
+    if (config->mid != WEFT_UNET_MID_RESNET) x = layer(c, u, p, 1, level, false, x, NULL);
     return weft_scope_end(c, s, x);
 }
 
@@ -179,7 +186,10 @@ static weft_status check_inputs(weft_ctx *c, const weft_unet_config *config, con
     char text[96];
     if (weft_unet_config_check(c, "unet", config)) return weft_error(c);
     const weft_tensor *x = in->sample, *t = in->timesteps, *y = in->context;
-    if (!x || !t || !y) return weft_fail(c, WEFT_E_ARGUMENT, "unet: sample, timesteps and context are needed");
+    if (!x || !t || (!y && !config->pixel_attention))
+        return weft_fail(c, WEFT_E_ARGUMENT, "unet: sample, timesteps and context are needed");
+    if (y && config->pixel_attention)
+        return weft_fail(c, WEFT_E_ARGUMENT, "unet: a context is given, but this model (UNet2DModel) takes no text");
     int64_t n = weft_dim(x, 0);
     if (weft_rank(x) != 4 || weft_dim(x, 3) != config->in_channels || weft_dim(x, 1) < 1 || weft_dim(x, 2) < 1)
         return weft_fail(c, WEFT_E_SHAPE, "unet: the sample is %s; expected (N, H, W, %d)",
@@ -187,7 +197,7 @@ static weft_status check_inputs(weft_ctx *c, const weft_unet_config *config, con
     if (weft_rank(t) != 1 || (weft_dim(t, 0) != n && weft_dim(t, 0) != 1))
         return weft_fail(c, WEFT_E_SHAPE, "unet: the timesteps are %s; expected (%" PRId64 ") or (1)",
                          weft_describe(t, text, sizeof text), n);
-    if (weft_rank(y) != 3 || weft_dim(y, 0) != n || weft_dim(y, 2) != config->context)
+    if (y && (weft_rank(y) != 3 || weft_dim(y, 0) != n || weft_dim(y, 2) != config->context))
         return weft_fail(c, WEFT_E_SHAPE, "unet: the context is %s; expected (%" PRId64 ", tokens, %d)",
                          weft_describe(y, text, sizeof text), n, config->context);
     return check_added(c, config, in, n);
@@ -240,8 +250,8 @@ void weft_unet_walk(weft_ctx *c, weft_params root, void *user) {
     weft_unet_inputs in = {
         .sample = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, size, size, config->in_channels)),
         .timesteps = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1)),
-        .context = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, 77, config->context)),
     };
+    if (!config->pixel_attention) in.context = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, 77, config->context));
     if (config->addition_input_dim) {
         in.text_embeds = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, config->addition_input_dim - ids * each));
         in.time_ids = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, ids));

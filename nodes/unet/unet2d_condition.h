@@ -1,4 +1,5 @@
-/* The conditional UNet of Stable Diffusion 1, 2 and XL: diffusers' UNet2DConditionModel, names and numbers.
+/* The conditional UNet of Stable Diffusion 1, 2 and XL: diffusers' UNet2DConditionModel, names and numbers; and
+ * UNet2DModel, which is built alike but takes no text: its attention is over the pixels (DDPM, arXiv:2006.11239).
  *
  * The model is a function of (context, parameters, configuration, inputs). Weights are read from the parameter tree
  * under diffusers' names ("down_blocks.0.resnets.1.conv1.weight"); a shape-only run checks or makes a tree (weft_unet_walk).
@@ -17,14 +18,18 @@ extern "C" {
 #define WEFT_UNET_MAX_LAYERS 16
 
 typedef enum weft_unet_mid {
-    WEFT_UNET_MID_CROSS_ATTENTION,      /* "UNetMidBlock2DCrossAttn": resnet, (transformer, resnet) */
-    WEFT_UNET_MID_RESNET,               /* "UNetMidBlock2D": one resnet */
+    WEFT_UNET_MID_ATTENTION,            /* "UNetMidBlock2DCrossAttn", and UNet2DModel's: resnet, attention, resnet */
+    WEFT_UNET_MID_RESNET,               /* "UNetMidBlock2D" of UNet2DConditionModel: one resnet */
+    WEFT_UNET_MID_RESNETS,              /* of UNet2DModel, with add_attention false: two of them */
     WEFT_UNET_MID_NONE                  /* null */
 } weft_unet_mid;
 
 /* config.json in plain fields. Arrays run from the first (largest) resolution to the last, for the way down;
  * the way up reads them backwards, as diffusers does. heads and depth matter where there is attention. */
 typedef struct weft_unet_config {
+    bool pixel_attention;                               /* UNet2DModel: no transformers and no context */
+    int head_width;                                     /* of pixel attention: its attention_head_dim; 0: one head */
+    int mid_norm_groups;                                /* of the middle's pixel attention; 0: norm_groups */
     int in_channels, out_channels;
     int blocks;                                         /* resolutions */
     int channels[WEFT_UNET_MAX_BLOCKS];                 /* block_out_channels */
@@ -52,6 +57,7 @@ typedef struct weft_unet_config {
 
 extern const weft_unet_config weft_unet_sd15, weft_unet_sd15_inpaint, weft_unet_sd21;
 extern const weft_unet_config weft_unet_sdxl, weft_unet_sdxl_refiner;
+extern const weft_unet_config weft_unet2d_default;      /* UNet2DModel() */
 
 /* Reads a config.json (the path of the file itself). What it asks for and Weft does not do, and values that make no
  * sense, are errors that name file and key; keys that only other tools use are ignored. */
@@ -68,7 +74,7 @@ typedef void weft_unet_observe_fn(void *user, const char *place, weft_tensor *t)
 typedef struct weft_unet_inputs {
     weft_tensor *sample;            /* (N, H, W, in_channels); its type is that of all activations */
     weft_tensor *timesteps;         /* (N) or (1) for all images, f32 or f64 */
-    weft_tensor *context;           /* encoder_hidden_states (N, T, D) */
+    weft_tensor *context;           /* encoder_hidden_states (N, T, D); NULL for pixel attention */
     weft_tensor *text_embeds;       /* text_time: pooled text (N, P); otherwise NULL */
     weft_tensor *time_ids;          /* text_time: (N, K), K·addition_time_embed_dim + P = addition_input_dim */
     weft_tensor *timestep_cond;     /* (N, time_cond_proj_dim), or NULL: none is added */

@@ -4,7 +4,7 @@
 
 #include "nodes/config.h"
 #include "nodes/unet/transformer2d.h"
-#include "nodes/unet/unet2d_condition.h"
+#include "nodes/unet/unet2d_config.h"
 
 #define MAX_WIDTH 65536
 #define MAX_KERNEL 15
@@ -52,7 +52,7 @@ static void read_types(const weft_json *j, const char *key, const char *const *n
 static weft_unet_mid read_mid(const weft_json *j) {
     if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(j->object, "mid_block_type"))) return WEFT_UNET_MID_NONE;
     const char *type = weft_json_text_of(j, "mid_block_type", "UNetMidBlock2DCrossAttn");
-    return !strcmp(type, "UNetMidBlock2D") ? WEFT_UNET_MID_RESNET : WEFT_UNET_MID_CROSS_ATTENTION;
+    return !strcmp(type, "UNetMidBlock2D") ? WEFT_UNET_MID_RESNET : WEFT_UNET_MID_ATTENTION;
 }
 
 static void read_blocks(const weft_json *j, weft_unet_config *config) {
@@ -87,6 +87,11 @@ static void read_added(const weft_json *j, weft_unet_config *config) {
 
 static void read_config(const weft_json *j, void *out) {
     weft_unet_config *config = out, d = weft_unet_sd15;     /* equal to the constructor's defaults, but for the context */
+    const cJSON *class_name = weft_json_field(j, "_class_name");
+    if (cJSON_IsString(class_name) && !strcmp(class_name->valuestring, "UNet2DModel")) {
+        weft_unet2d_config_from(j, config);
+        return;
+    }
     if (weft_config_rules(j, rules)) return;
     read_blocks(j, &d);
     read_added(j, &d);
@@ -116,11 +121,20 @@ weft_status weft_unet_config_parse(weft_ctx *c, const char *name, const char *te
 
 /* ---- checking ----------------------------------------------------------------------------------------------------- */
 
+static bool check_pixel_attention(weft_ctx *c, const char *name, const weft_unet_config *config, int width, bool last) {
+    int head = config->head_width, groups = last && config->mid_norm_groups ? config->mid_norm_groups : 1;
+    if (head && width % head)
+        weft_fail(c, WEFT_E_FORMAT, "%s: attention_head_dim: %d does not divide block_out_channels %d", name, head, width);
+    else if (width % groups)
+        weft_fail(c, WEFT_E_FORMAT, "%s: attn_norm_num_groups: %d does not divide block_out_channels %d", name, groups, width);
+    return weft_ok(c);
+}
+
 static bool check_level(weft_ctx *c, const char *name, const weft_unet_config *config, int i) {
     int width = config->channels[i], heads = config->heads[i];
     bool last = i == config->blocks - 1;
     bool attention = config->down_attention[i] || config->up_attention[config->blocks - 1 - i] ||
-                     (last && config->mid == WEFT_UNET_MID_CROSS_ATTENTION);
+                     (last && config->mid == WEFT_UNET_MID_ATTENTION);
     if (!weft_config_within(c, name, "block_out_channels", width, 1, MAX_WIDTH)) return false;
     if (!weft_config_within(c, name, "layers_per_block", config->layers[i], 1, WEFT_UNET_MAX_LAYERS)) return false;
     if (width % config->norm_groups) {
@@ -129,6 +143,7 @@ static bool check_level(weft_ctx *c, const char *name, const weft_unet_config *c
         return false;
     }
     if (!attention) return true;
+    if (config->pixel_attention) return check_pixel_attention(c, name, config, width, last);
     if (!weft_config_within(c, name, "attention_head_dim", heads, 1, MAX_WIDTH)) return false;
     if (!weft_config_within(c, name, "transformer_layers_per_block", config->depth[i], 1, WEFT_TRANSFORMER_MAX_DEPTH))
         return false;
@@ -145,7 +160,9 @@ weft_status weft_unet_config_check(weft_ctx *c, const char *name, const weft_une
         { "norm_num_groups", config->norm_groups, 1, MAX_WIDTH },
         { "in_channels", config->in_channels, 1, MAX_WIDTH },
         { "out_channels", config->out_channels, 1, MAX_WIDTH },
-        { "cross_attention_dim", config->context, 1, MAX_WIDTH },
+        { "cross_attention_dim", config->context, config->pixel_attention ? 0 : 1, config->pixel_attention ? 0 : MAX_WIDTH },
+        { "attention_head_dim", config->head_width, 0, MAX_WIDTH },
+        { "attn_norm_num_groups", config->mid_norm_groups, 0, MAX_WIDTH },
         { "downsample_padding", config->downsample_padding, 0, 1 },
         { "time_embedding_dim", config->time_embedding_dim, 0, MAX_WIDTH },
         { "time_cond_proj_dim", config->time_cond_proj_dim, 0, MAX_WIDTH },
@@ -165,6 +182,12 @@ weft_status weft_unet_config_check(weft_ctx *c, const char *name, const weft_une
     if (!isfinite(config->freq_shift) || config->channels[0] / 2 - config->freq_shift < 1)
         return weft_fail(c, WEFT_E_FORMAT, "%s: freq_shift: %g; less than half of block_out_channels, %d, is expected", name,
                          config->freq_shift, config->channels[0] / 2);
+    bool plain = config->mid != WEFT_UNET_MID_RESNETS && !config->head_width && !config->mid_norm_groups;
+    bool pixels = config->mid != WEFT_UNET_MID_RESNET && config->conv_in_kernel == 3 && config->conv_out_kernel == 3;
+    for (int i = 0; i < config->blocks; i++) pixels = pixels && config->layers[i] == config->layers[0];
+    if (config->pixel_attention ? !pixels : !plain)
+        return weft_fail(c, WEFT_E_FORMAT, "%s: %s has nothing of the kind in its middle block, layers_per_block or "
+                         "kernels", name, config->pixel_attention ? "UNet2DModel" : "UNet2DConditionModel");
     if (!config->addition_input_dim != !config->addition_time_embed_dim ||
         (config->addition_input_dim && config->addition_input_dim <= config->addition_time_embed_dim))
         return weft_fail(c, WEFT_E_FORMAT, "%s: projection_class_embeddings_input_dim: %d, with addition_time_embed_dim %d, "

@@ -3,7 +3,7 @@
 
 #define USUAL \
     .out_channels = 4, .norm_groups = 32, .norm_eps = 1e-5, .downsample_padding = 1, .conv_in_kernel = 3, \
-    .conv_out_kernel = 3, .flip_sin_to_cos = true, .mid = WEFT_UNET_MID_CROSS_ATTENTION
+    .conv_out_kernel = 3, .flip_sin_to_cos = true, .mid = WEFT_UNET_MID_ATTENTION
 
 /* Stable Diffusion 1 and 2: four resolutions, attention at the first three. */
 #define SD \
