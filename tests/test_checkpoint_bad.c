@@ -171,8 +171,8 @@ TEST(broken_folders) {
     const char *folder = new_folder();
     EXPECT(c, folder, 0, WEFT_E_FILE,
            "no model here; looked for model_index.json, config.json, text_encoder/, unet/, vae/");
-    put_text(folder, "config.json", "{\"_class_name\": \"UNet2DModel\"}");
-    EXPECT(c, folder, 0, WEFT_E_FORMAT, "UNet2DModel", "UNet2DConditionModel");
+    put_text(folder, "config.json", "{\"_class_name\": \"UNet3DConditionModel\"}");
+    EXPECT(c, folder, 0, WEFT_E_FORMAT, "UNet3DConditionModel", "UNet2DConditionModel");
     put_text(folder, "config.json", "{\"_class_name\": \"UNet2DConditionModel\"}");
     EXPECT(c, folder, 0, WEFT_E_FILE,
            "diffusion_pytorch_model.safetensors, diffusion_pytorch_model.safetensors.index.json, "
@@ -228,13 +228,13 @@ TEST(other_pipelines) {
     }
     /* A pipeline without text: the part that is needed is not there. */
     put_text(folder, "model_index.json",
-             "{\"_class_name\": \"DDPMPipeline\", \"unet\": [\"diffusers\", \"UNet2DModel\"]}");
+             "{\"_class_name\": \"DDPMPipeline\", \"unet\": [\"diffusers\", \"UNet3DConditionModel\"]}");
     mkdir(in(folder, "unet"), 0755);
     EXPECT(c, folder, WEFT_PARTS_ALL, WEFT_E_FILE, "lacks the text encoder, autoencoder; looked for");
-    put_text(folder, "unet/config.json", "{\"_class_name\": \"UNet2DModel\"}");
+    put_text(folder, "unet/config.json", "{\"_class_name\": \"UNet3DConditionModel\"}");
     write_one(c, in(folder, "unet/diffusion_pytorch_model.safetensors"), "time_embedding.linear_1.weight",
               WEFT_SHAPE(2, 2));
-    EXPECT(c, folder, WEFT_PART_UNET, WEFT_E_FORMAT, "unet/config.json: _class_name: UNet2DModel is not supported");
+    EXPECT(c, folder, WEFT_PART_UNET, WEFT_E_FORMAT, "unet/config.json: _class_name: UNet3DConditionModel is not supported");
     drop_folder(folder);
     weft_ctx_free(c);
 }
