@@ -146,6 +146,59 @@ TEST(scratch_resample) {
         }
 }
 
+TEST(scratch_conv_grads) {
+    static const struct conv_shape shapes[] = {
+        { 2, 12, 13, 24, 35, 3, 3, 1, 1, 1, 1, 1 }, { 2, 12, 13, 24, 35, 3, 3, 2, 0, 1, 0, 1 }, { 1, 9, 9, 20, 30, 1, 1, 1, 0, 0, 0, 0 },
+        { 1, 9, 9, 20, 30, 5, 5, 3, 2, 2, 2, 2 },
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int p = 0; p < 2; p++) {
+            weft_conv2d_grad_input_args input;
+            struct kernel_case c = conv_grad_input_case(&input, WEFT_F32, p ? WEFT_F16 : WEFT_F32, shapes[i], (weft_precision)p);
+            both(&c, "conv2d_grad_input");
+            weft_conv2d_grad_weight_args weight;
+            c = conv_grad_weight_case(&weight, WEFT_F32, shapes[i], 1, (weft_precision)p);
+            both(&c, "conv2d_grad_weight");
+        }
+}
+
+TEST(scratch_attention_grad) {
+    for (int which = 0; which < 3; which++) {
+        weft_attention_grad_args a;
+        struct kernel_case c = attention_grad_case(&a, WEFT_F32, 1, 1, 70, 1100, 24, which == 1, 1, 4, which, false);
+        both(&c, "attention_grad");
+    }
+}
+
+TEST(scratch_norm_grads) {
+    weft_group_norm_grad_args g = { .type = WEFT_F32, .n = 2, .pixels = 500, .c = 40, .groups = 5, .act = WEFT_ACT_SILU,
+                                    .x = random_values(WEFT_F32, 40000, 0, 1), .dy = random_values(WEFT_F32, 40000, 0, 1),
+                                    .mean = random_values(WEFT_F32, 10, 0, 0.1), .rstd = random_values(WEFT_F32, 10, 1, 0.1) };
+    struct kernel_case c = { .id = WEFT_KERNEL_group_norm_grad, .args = &g, .out = &g.dx, .type = WEFT_F32, .count = 40000,
+                             .tolerance = 2e-6 };
+    both(&c, "group_norm_grad");
+    weft_layer_norm_grad_args l = { .type = WEFT_F32, .rows = 300, .c = 50, .x = random_values(WEFT_F32, 15000, 0, 1),
+                                    .dy = random_values(WEFT_F32, 15000, 0, 1), .mean = random_values(WEFT_F32, 300, 0, 0.1),
+                                    .rstd = random_values(WEFT_F32, 300, 1, 0.1) };
+    c = (struct kernel_case){ .id = WEFT_KERNEL_layer_norm_grad, .args = &l, .out = &l.dgamma, .type = WEFT_F32, .count = 50,
+                              .tolerance = 2e-6 };
+    both(&c, "layer_norm_grad");
+}
+
+TEST(scratch_picture_grads) {
+    for (weft_resample_mode mode = 0; mode < WEFT_RESAMPLE_COUNT; mode++) {
+        weft_resample_grad_args a = { .type = WEFT_F32, .mode = mode, .n = 2, .h = 20, .w = 30, .c = 3, .oh = 33, .ow = 17,
+                                      .dy = random_values(WEFT_F32, 2 * 33 * 17 * 3, 0, 1) };
+        struct kernel_case c = { .id = WEFT_KERNEL_resample_grad, .args = &a, .out = &a.dx, .type = WEFT_F32, .count = 3600,
+                                 .tolerance = 4e-6 };
+        both(&c, "resample_grad");
+    }
+    weft_pad_grad_args p = { .type = WEFT_F32, .mode = WEFT_PAD_REFLECT, .n = 2, .h = 9, .w = 10, .c = 5, .top = 3, .bottom = 4, .left = 5,
+                             .right = 6, .dy = random_values(WEFT_F32, 2 * 16 * 21 * 5, 0, 1) };
+    struct kernel_case c = { .id = WEFT_KERNEL_pad_grad, .args = &p, .out = &p.dx, .type = WEFT_F32, .count = 900, .tolerance = 3e-7 };
+    both(&c, "pad_grad");
+}
+
 TEST(scratch_others) {
     weft_reduce_args r = { .type = WEFT_F32, .op = WEFT_REDUCE_SUM, .outer = 3, .mid = 2000, .inner = 7,
                            .x = random_values(WEFT_F32, 42000, 1, 1) };
