@@ -1,10 +1,12 @@
 /* C = alpha·A·B (+ C), A and B read through any strides, for each of a batch: products of two activations, weight gradients.
  *
  * Work is cut into items of at most MOST_ROWS × MOST_COLUMNS of C. An item goes through k in blocks: B's are copied into
- * panels, A's into rows where they do not lie so already, and the micro-kernel adds the product to the item's sums.
+ * panels, A's into rows where they do not lie so already, and the micro-kernel adds the product to the item's sums. Where the sum
+ * runs over rows of both, as in weight gradients, outer_product.c does it without turning anything over.
  */
 #include <omp.h>
 #include "kernels/cpu/microkernel.h"
+#include "kernels/cpu/outer.h"
 #include "kernels/cpu/table.h"
 #include "kernels/cpu/threads.h"
 #include "kernels/cpu/transpose.h"
@@ -119,6 +121,10 @@ static struct plan plan_of(const weft_env *env, const weft_matmul_args *a) {
 int ISA_NAME(matmul)(const weft_env *env, const weft_matmul_args *a) {
     if (a->type != WEFT_F32) return WEFT_K_NO_TYPE;
     if (a->batch <= 0 || a->m <= 0 || a->n <= 0) return WEFT_K_OK;
+    if (a->batch == 1 && a->a_row == 1 && a->b_col == 1 && a->m >= OUTER_ROWS && a->n >= VL && a->k >= OUTER_CHAIN / 2) {
+        int status = ISA_NAME(weft_outer_product)(env, a);
+        if (status != WEFT_K_NO_MEMORY) return status;
+    }
     const struct plan q = plan_of(env, a);
     const double work = (double)a->batch * (double)a->m * (double)a->n * (double)a->k / 8;
     const int threads = (int)MIN(q.items, threads_for(env, work));

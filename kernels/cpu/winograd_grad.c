@@ -13,7 +13,6 @@
 #include "kernels/cpu/winograd_transform.h"
 
 enum {
-    CHAIN = 128,                /* the longest chain of additions */
     MOST_POINT_BYTES = 6 << 20,         /* of a block's V and DY */
     LEAST_TILES = 96,           /* of a block, where scratch allows: the way to dw then costs little beside the products */
     ITEM_OUTPUTS = 64,
@@ -99,8 +98,8 @@ INLINE void transform_dy(const int m, const struct job *j, int64_t first, int64_
 static void multiply_point(const struct job *j, int64_t point, int64_t tiles, int64_t o_panel, int64_t o_panels, int64_t c_panel, int64_t vectors,
                            float *sums) {
     const float *dy = j->dy + (point * j->o_panels + o_panel) * j->o_panel, *v = j->v + (point * j->c_panels + c_panel) * j->c_panel;
-    for (int64_t from = 0; from < tiles; from += CHAIN) {
-        struct outer_args t = { .segs = 1, .k = MIN(CHAIN, tiles - from), .b_step = VL };
+    for (int64_t from = 0; from < tiles; from += OUTER_CHAIN) {
+        struct outer_args t = { .segs = 1, .k = MIN(OUTER_CHAIN, tiles - from), .b_step = VL };
         for (int64_t i = 0; i < vectors; i++) t.b[i] = v + i * j->c_panel + from * VL;
         for (int64_t p = 0; p < o_panels; p++) {
             t.a = dy + p * j->o_panel + from * OUTER_ROWS;
