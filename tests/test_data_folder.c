@@ -13,11 +13,11 @@ static void hear(void *user, const char *message) {
     snprintf(told + strlen(told), sizeof told - strlen(told), "%s\n", message);
 }
 
-static weft_dataset_options plain(void) {
+static weft_dataset_options plain(weft_ctx *c) {
     weft_dataset_options o = weft_dataset_defaults();
+    weft_set_warn(c, hear, NULL);
     o.folder = data_root;
     o.width = o.height = 4;
-    o.notice = hear;
     told[0] = 0;
     notices = 0;
     return o;
@@ -44,7 +44,7 @@ TEST(files_come_in_the_order_of_their_paths_bytes) {
     CHECK(!symlink("..", data_path("a/back")));         /* a folder inside itself */
     CHECK(!symlink("nowhere", data_path("a/dangling")));
     CHECK(!mkfifo(data_path("pipe.png"), 0600));        /* would wait for ever */
-    weft_dataset_options o = plain();
+    weft_dataset_options o = plain(c);
     weft_dataset *d = weft_dataset_open(c, &o);
     REQUIRE(d);
     CHECK_EQ(weft_dataset_length(d), 8);
@@ -66,7 +66,7 @@ TEST(captions_of_each_kind) {
     put_text("sub/e.txt", "");
     put_text("metadata.jsonl", "{\"file_name\": \"c.png\", \"text\": \" from metadata \", \"more\": [1]}\r\n\n");
     put_text("sub/metadata.jsonl", "{\"file_name\": \"./d.png\", \"text\": \"nested, \\\"quoted\\\"\"}");
-    weft_dataset_options o = plain();
+    weft_dataset_options o = plain(c);
     weft_dataset *d = weft_dataset_open(c, &o);
     REQUIRE(d);
     CHECK_EQ(weft_dataset_length(d), 6);
@@ -85,7 +85,7 @@ TEST(folders_repeat_as_kohyas_do) {
                                          "plain/b.png", "top.png", "0_none/c.png" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) put_picture(c, names[i], 4, 4, 0, 0, 0);
     put_text("5_cat/a.txt", "a cat");
-    weft_dataset_options o = plain();
+    weft_dataset_options o = plain(c);
     o.repeats = true;
     o.batch = 100;
     weft_dataset *d = weft_dataset_open(c, &o);
@@ -119,7 +119,7 @@ TEST(folders_repeat_as_kohyas_do) {
 
 TEST(nothing_to_read) {
     weft_ctx *c = data_bed();
-    weft_dataset_options o = plain();
+    weft_dataset_options o = plain(c);
     refuses(c, &o, "there is no picture in it that can be used");
     put_text("a.webp", "RIFF");
     put_text("b.gif", "GIF89a");
@@ -137,7 +137,7 @@ TEST(nothing_to_read) {
         weft_ctx *c = data_bed(); \
         put_picture(c, "good.png", 4, 4, 255, 255, 255); \
         make; \
-        weft_dataset_options o = plain(); \
+        weft_dataset_options o = plain(c); \
         weft_dataset *d = weft_dataset_open(c, &o); \
         if (!d) TEST_FAIL("%s", weft_message(c)); \
         CHECK_EQ(weft_dataset_length(d), left); \
@@ -186,7 +186,7 @@ TEST(a_long_line_of_metadata) {
     put_picture(c, "good.png", 4, 4, 0, 0, 0);
     put("metadata.jsonl", text, n);
     free(text);
-    weft_dataset_options o = plain();
+    weft_dataset_options o = plain(c);
     weft_dataset *d = weft_dataset_open(c, &o);
     REQUIRE(d);
     CHECK_HAS(told, "metadata.jsonl:2: a line of 3145727 bytes; at most 2097152");
@@ -201,7 +201,7 @@ TEST(folders_that_cannot_be_used) {
     strcat(deep, "x.png");
     put_picture(c, deep, 4, 4, 0, 0, 0);
     put_picture(c, "good.png", 4, 4, 0, 0, 0);
-    weft_dataset_options o = plain();
+    weft_dataset_options o = plain(c);
     weft_dataset *d = weft_dataset_open(c, &o);
     REQUIRE(d);
     CHECK_EQ(weft_dataset_length(d), 1);
@@ -249,7 +249,7 @@ TEST(broken_pictures_are_named_and_left_out) {
     put_picture(c, "one pixel.png", 1, 1, 9, 9, 9);
     for (int buckets = 0; buckets < 2; buckets++)
         for (int threads = 0; threads < 3; threads++) {
-            weft_dataset_options o = plain();
+            weft_dataset_options o = plain(c);
             o.threads = threads;
             o.batch = 4;
             o.bucket_base = buckets ? 16 : 0;
@@ -284,8 +284,7 @@ TEST(no_picture_can_be_read) {
     weft_ctx *c = data_bed();
     put_text("1.png", "no picture");
     put_text("2.png", "nor this");
-    weft_dataset_options o = plain();
-    o.notice = NULL;
+    weft_dataset_options o = plain(c);
     weft_dataset *d = weft_dataset_open(c, &o);
     REQUIRE(d);
     CHECK_EQ(run_batches(c, d, 1), -1);
@@ -298,7 +297,7 @@ TEST(no_picture_can_be_read) {
 TEST(files_that_go_away) {
     weft_ctx *c = data_bed();
     for (int i = 0; i < 3; i++) put_picture(c, (const char *const[]){ "a.png", "b.png", "c.png" }[i], 4, 4, 0, 0, 0);
-    weft_dataset_options o = plain();
+    weft_dataset_options o = plain(c);
     o.threads = 0;
     o.batch = 3;
     weft_dataset *d = weft_dataset_open(c, &o);
@@ -319,7 +318,7 @@ TEST(stopping_at_any_time) {
         snprintf(name, sizeof name, "%d.png", i);
         put_picture(c, name, 60, 60, i, 0, 0);
     }
-    weft_dataset_options o = plain();
+    weft_dataset_options o = plain(c);
     o.batch = 3;
     for (int i = 0; i < 60; i++) {
         o.threads = i % 5;
@@ -342,7 +341,7 @@ TEST(batches_are_made_ahead) {
         snprintf(name, sizeof name, "%d.png", i);
         put_picture(c, name, 40, 40, i, 0, 0);
     }
-    weft_dataset_options o = plain();
+    weft_dataset_options o = plain(c);
     o.batch = 2;
     o.depth = 3;
     weft_dataset *d = weft_dataset_open(c, &o);

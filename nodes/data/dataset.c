@@ -211,34 +211,59 @@ static bool take_fault(weft_ctx *c, weft_dataset *d, const data_slot *s, int64_t
         return false;
     }
     d->left_out++;
-    if (d->o.notice && !item->told) d->o.notice(d->o.user, message);
+    if (!item->told) weft_warn(c, "%s", message);
     item->told = true;
+    return weft_ok(c);
+}
+
+/* Moves the slot's good items together; false, with the error set, where one is none to be left out. */
+static bool sift(weft_ctx *c, weft_dataset *d, data_slot *s) {
+    const weft_bucket size = d->buckets[s->bucket];
+    const int64_t pixels = size.height * size.width * d->o.channels;
+    int64_t good = 0;
+    bool on = true;
+    for (int64_t k = 0; k < s->count; k++) {
+        if (s->status[k] != WEFT_OK) {
+            on = on && take_fault(c, d, s, k);
+            free(s->message[k]);
+            s->message[k] = NULL;
+            continue;
+        }
+        s->samples[good] = s->samples[k];
+        s->captions[good] = s->captions[k];
+        s->status[good] = WEFT_OK;
+        if (good++ == k) continue;
+        s->captions[k] = NULL;
+        memcpy(s->pixels + (good - 1) * pixels, s->pixels + k * pixels, (size_t)pixels * sizeof *s->pixels);
+    }
+    s->count = good;
+    return on;
+}
+
+/* The slot as the caller's batch. Where memory is short nothing has happened: the caller may try again. */
+static bool deliver(weft_ctx *c, weft_dataset *d, data_slot *s, weft_data_batch *out) {
+    const weft_bucket size = d->buckets[s->bucket];
+    weft_tensor *images = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(s->count, size.height, size.width, d->o.channels),
+                                           s->pixels);
+    if (!images) return false;
+    drop_captions(d);
+    d->caption_count = s->count;
+    for (int64_t k = 0; k < s->count; k++) {
+        d->indices[k] = s->samples[k];
+        d->captions[k] = s->captions[k];
+        s->captions[k] = NULL;
+    }
+    *out = (weft_data_batch){ .images = images, .count = s->count, .height = size.height, .width = size.width,
+                              .captions = (const char *const *)d->captions, .indices = d->indices, .epoch = s->epoch,
+                              .position = s->position, .last = s->last };
     return true;
 }
 
-/* The slot's good items as the caller's batch; false with the error set. */
-static bool deliver(weft_ctx *c, weft_dataset *d, data_slot *s, weft_data_batch *out) {
-    const weft_bucket size = d->buckets[s->bucket];
-    const int64_t pixels = size.height * size.width * d->o.channels;
-    drop_captions(d);
-    for (int64_t k = 0; k < s->count; k++) {
-        if (s->status[k] != WEFT_OK) {
-            if (!take_fault(c, d, s, k)) return false;
-            continue;
-        }
-        const int64_t at = d->caption_count++;
-        d->indices[at] = s->samples[k];
-        d->captions[at] = s->captions[k];
-        s->captions[k] = NULL;
-        if (at != k) memcpy(s->pixels + at * pixels, s->pixels + k * pixels, (size_t)pixels * sizeof *s->pixels);
-    }
-    *out = (weft_data_batch){ .count = d->caption_count, .height = size.height, .width = size.width,
-                              .captions = (const char *const *)d->captions, .indices = d->indices, .epoch = s->epoch,
-                              .position = s->position, .last = s->last };
-    if (out->count)
-        out->images = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(out->count, size.height, size.width, d->o.channels),
-                                       s->pixels);
-    return weft_ok(c);
+/* The batch that the caller gets next is the one behind. */
+static void advance(weft_dataset *d, bool last) {
+    data_queue_release(d);
+    d->position = last ? 0 : d->position + 1;
+    d->epoch += last;
 }
 
 weft_status weft_dataset_next(weft_ctx *c, weft_dataset *d, weft_data_batch *batch) {
@@ -248,11 +273,9 @@ weft_status weft_dataset_next(weft_ctx *c, weft_dataset *d, weft_data_batch *bat
             return weft_fail(c, WEFT_E_FILE, "%s: not one picture can be read", d->o.folder ? d->o.folder : "data set");
         data_queue_fill(d);
         data_slot *s = data_queue_wait(d);
-        bool last = s->last;
-        if (!deliver(c, d, s, batch)) *batch = (weft_data_batch){ 0 };
-        data_queue_release(d);
-        d->position = last ? 0 : d->position + 1;
-        d->epoch += last;
+        const bool whole = sift(c, d, s);
+        if (whole && s->count && !deliver(c, d, s, batch)) break;
+        advance(d, s->last);
     }
     if (d->thread_count) data_queue_fill(d);
     return weft_error(c);

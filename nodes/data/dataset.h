@@ -9,8 +9,8 @@
  * epoch, sample): neither the number of threads nor where a run was interrupted changes a byte. A sample is a picture;
  * with repeats, one of its repetitions.
  *
- * What cannot be used (a broken picture, a caption that is no UTF-8) is told to `notice` and left out: a batch then has
- * fewer pictures. `strict` makes it an error.
+ * What cannot be used (a broken picture, a caption that is no UTF-8) is told by weft_warn() and left out: a batch then
+ * has fewer pictures. `strict` makes it an error.
  */
 #ifndef WEFT_DATASET_H
 #define WEFT_DATASET_H
@@ -58,8 +58,6 @@ typedef struct weft_dataset_options {
     int threads;                    /* 0: batches are made when they are asked for */
     int depth;                      /* batches made ahead, ≥1 */
     bool strict;
-    void (*notice)(void *user, const char *message);    /* on the caller's thread; NULL: nobody */
-    void *user;
 } weft_dataset_options;
 
 /* Batches of 1, in order, 3 channels in [−1, 1], Lanczos, bucket step 64, 2 threads, 4 batches ahead. */
@@ -78,7 +76,8 @@ typedef struct weft_data_batch {
     int64_t epoch, position;        /* from 0; of the batch in its epoch */
     bool last;                      /* the epoch ends with it (or with what cannot be read behind it) */
 } weft_data_batch;
-/* The next batch, without end: epochs follow each other. Waits for it. */
+/* The next batch, without end: epochs follow each other. Waits for it. Where there is no memory for the tensor, the same
+ * batch comes once there is. */
 weft_status weft_dataset_next(weft_ctx *c, weft_dataset *d, weft_data_batch *batch) WEFT_MUST_CHECK;
 
 int64_t weft_dataset_length(const weft_dataset *d);     /* samples in an epoch */

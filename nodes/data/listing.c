@@ -29,8 +29,8 @@ static bool left_out(weft_ctx *c, weft_dataset *d, weft_status code, const char 
         return false;
     }
     d->left_out++;
-    if (d->o.notice) d->o.notice(d->o.user, message);
-    return true;
+    weft_warn(c, "%s", message);
+    return weft_ok(c);
 }
 
 bool data_leave_out(weft_ctx *c, weft_dataset *d, const char *format, ...) {

@@ -123,7 +123,6 @@ data_slot *data_queue_wait(weft_dataset *d) {
         d->stats.stalls++;
         d->stats.waited += now() - start;
     }
-    d->stats.batches++;
     pthread_mutex_unlock(&d->lock);
     return s;
 }
@@ -133,6 +132,7 @@ void data_queue_release(weft_dataset *d) {
     pthread_mutex_lock(&d->lock);
     if (d->hand == d->head) d->hand++;
     d->head++;
+    d->stats.batches++;
     pthread_mutex_unlock(&d->lock);
 }
 
