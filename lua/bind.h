@@ -14,7 +14,7 @@
 #include "runtime/rng.h"
 
 /* The parts of the module: B(name) stands for bind_add_name() in lua/bind_name.c, which adds to the module, the table on top of the stack. */
-#define BIND_PARTS(B) B(scope) B(tensor) B(operations) B(session) B(node) B(graph) B(register) B(train) B(shapes) B(files) B(sandbox) B(library)
+#define BIND_PARTS(B) B(scope) B(tensor) B(operations) B(session) B(node) B(graph) B(register) B(train) B(data) B(shapes) B(files) B(sandbox) B(library)
 
 #define B(name) void bind_add_##name(lua_State *L);
 BIND_PARTS(B)
@@ -126,6 +126,15 @@ void bind_push_value(lua_State *L, bind_state *b, const weft_value *v);
 
 /* The Lua value that an object holds; false, with nothing pushed, where it is of another kind. */
 bool bind_push_object_value(lua_State *L, const weft_object *o);
+
+/* ---- options: the fields of the table at idx (not from the top of the stack); who: the function -------------------------------------------------------- */
+
+/* Throws where it has a key that is none of names (NULL-terminated). A list's places are keys too. */
+void bind_only(lua_State *L, int idx, const char *who, const char *const *names);
+double bind_number(lua_State *L, int idx, const char *who, const char *key, double otherwise);
+int64_t bind_whole(lua_State *L, int idx, const char *who, const char *key, int64_t otherwise);
+bool bind_flag(lua_State *L, int idx, const char *key, bool otherwise);
+const char *bind_text(lua_State *L, int idx, const char *who, const char *key, const char *otherwise);      /* the table keeps it */
 
 /* ---- arguments --------------------------------------------------------------------------------------------------------------------------------- */
 

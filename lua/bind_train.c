@@ -201,45 +201,6 @@ static int no_grad(lua_State *L) {
     return status == LUA_OK ? lua_gettop(L) : lua_error(L);
 }
 
-/* ---- options as tables -------------------------------------------------------------------------------------------------------------------------------------- */
-
-/* Throws where the table at idx has a key that is none of names. */
-static void only(lua_State *L, int idx, const char *who, const char *const *names) {
-    for (lua_pushnil(L); lua_next(L, idx); lua_pop(L, 1)) {
-        const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
-        weft_nearest near = { .name = key };
-        int i = 0;
-        for (; names[i] && strcmp(names[i], key); i++) weft_nearest_try(&near, names[i]);
-        if (!names[i]) bind_error(L, WEFT_E_ARGUMENT, key, "%s: there is no option %s%s", who, key, bind_near(L, near.best));
-    }
-}
-
-static double number(lua_State *L, int idx, const char *who, const char *key, double otherwise) {
-    double v = otherwise;
-    if (lua_getfield(L, idx, key) != LUA_TNIL) {
-        int ok;
-        v = lua_tonumberx(L, -1, &ok);
-        if (!ok) bind_error(L, WEFT_E_ARGUMENT, key, "%s: %s: a number is wanted, not %s", who, key, bind_kind(L, -1));
-    }
-    lua_pop(L, 1);
-    return v;
-}
-
-static bool flag(lua_State *L, int idx, const char *key, bool otherwise) {
-    bool v = lua_getfield(L, idx, key) == LUA_TNIL ? otherwise : lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return v;
-}
-
-/* The option's text, which the table keeps. */
-static const char *text(lua_State *L, int idx, const char *who, const char *key, const char *otherwise) {
-    int type = lua_getfield(L, idx, key);
-    if (type != LUA_TNIL && type != LUA_TSTRING) bind_error(L, WEFT_E_ARGUMENT, key, "%s: %s: a text is wanted, not %s", who, key, bind_kind(L, -1));
-    const char *v = type == LUA_TNIL ? otherwise : lua_tostring(L, -1);
-    lua_pop(L, 1);
-    return v;
-}
-
 /* ---- optimisers ----------------------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct optimizer { weft_optim *o; weft_tensor **grads; } optimizer;
@@ -272,8 +233,8 @@ static int optimizer_add(lua_State *L) {
     optimizer *o = optimizer_at(L);
     struct adding a = { o->o, 0 };
     if (lua_istable(L, 3)) {
-        only(L, 3, "add", names);
-        a.group = weft_optim_group(o->o, number(L, 3, "add", "lr", weft_optim_lr(o->o, 0)), number(L, 3, "add", "weight_decay", 0));
+        bind_only(L, 3, "add", names);
+        a.group = weft_optim_group(o->o, bind_number(L, 3, "add", "lr", weft_optim_lr(o->o, 0)), bind_number(L, 3, "add", "weight_decay", 0));
         if (a.group < 0) return bind_throw(L, b);
     }
     each_at(L, 2, "add", add_param, &a);
@@ -287,19 +248,19 @@ static int optimizer_add(lua_State *L) {
 static weft_optim_options options_at(lua_State *L, int idx) {
     static const char *const names[] = { "kind", "params", "lr", "weight_decay", "beta1", "beta2", "eps", "momentum", "dampening", "nesterov", "least", "clip_threshold",
                                          "decay_rate", "scale_parameter", "relative_step", "warmup_init", NULL };
-    only(L, idx, "optimizer", names);
-    const char *kind = text(L, idx, "optimizer", "kind", "adamw");
+    bind_only(L, idx, "optimizer", names);
+    const char *kind = bind_text(L, idx, "optimizer", "kind", "adamw");
     weft_optim_kind k = weft_optim_of(kind);
     if (k == WEFT_OPTIM_COUNT) bind_error(L, WEFT_E_ARGUMENT, "kind", "optimizer: kind: adamw, adam, sgd, lion or adafactor is wanted, not \"%s\"", kind);
     weft_optim_options o = weft_optim_defaults(k);
     const struct { const char *key; double *to; } numbers[] = {
         { "lr", &o.lr }, { "weight_decay", &o.weight_decay }, { "beta1", &o.beta1 }, { "beta2", &o.beta2 }, { "eps", &o.eps }, { "momentum", &o.momentum },
         { "dampening", &o.dampening }, { "least", &o.least }, { "clip_threshold", &o.clip }, { "decay_rate", &o.decay_rate } };
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) *numbers[i].to = number(L, idx, "optimizer", numbers[i].key, *numbers[i].to);
-    o.nesterov = flag(L, idx, "nesterov", o.nesterov);
-    o.scale_parameter = flag(L, idx, "scale_parameter", o.scale_parameter);
-    o.relative_step = flag(L, idx, "relative_step", o.relative_step);
-    o.warmup_init = flag(L, idx, "warmup_init", o.warmup_init);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) *numbers[i].to = bind_number(L, idx, "optimizer", numbers[i].key, *numbers[i].to);
+    o.nesterov = bind_flag(L, idx, "nesterov", o.nesterov);
+    o.scale_parameter = bind_flag(L, idx, "scale_parameter", o.scale_parameter);
+    o.relative_step = bind_flag(L, idx, "relative_step", o.relative_step);
+    o.warmup_init = bind_flag(L, idx, "warmup_init", o.warmup_init);
     return o;
 }
 
@@ -420,18 +381,18 @@ static int ema_new(lua_State *L) {
     static const char *const names[] = { "rule", "params", "decay", "min_decay", "update_after_step", "update_every", "use_warmup", "inv_gamma", "power", NULL };
     bind_state *b = bind_open(L);
     luaL_checktype(L, 1, LUA_TTABLE);
-    only(L, 1, "ema", names);
-    const char *rule = text(L, 1, "ema", "rule", "diffusers");
+    bind_only(L, 1, "ema", names);
+    const char *rule = bind_text(L, 1, "ema", "rule", "diffusers");
     weft_ema_rule r = weft_ema_of(rule);
     if (r == WEFT_EMA_COUNT) return bind_error(L, WEFT_E_ARGUMENT, "rule", "ema: rule: diffusers or lucidrains is wanted, not \"%s\"", rule);
     weft_ema_options o = weft_ema_defaults(r);
-    o.decay = number(L, 1, "ema", "decay", o.decay);
-    o.min_decay = number(L, 1, "ema", "min_decay", o.min_decay);
-    o.update_after_step = (int64_t)number(L, 1, "ema", "update_after_step", (double)o.update_after_step);
-    o.update_every = (int64_t)number(L, 1, "ema", "update_every", (double)o.update_every);
-    o.use_warmup = flag(L, 1, "use_warmup", o.use_warmup);
-    o.inv_gamma = number(L, 1, "ema", "inv_gamma", o.inv_gamma);
-    o.power = number(L, 1, "ema", "power", o.power);
+    o.decay = bind_number(L, 1, "ema", "decay", o.decay);
+    o.min_decay = bind_number(L, 1, "ema", "min_decay", o.min_decay);
+    o.update_after_step = (int64_t)bind_number(L, 1, "ema", "update_after_step", (double)o.update_after_step);
+    o.update_every = (int64_t)bind_number(L, 1, "ema", "update_every", (double)o.update_every);
+    o.use_warmup = bind_flag(L, 1, "use_warmup", o.use_warmup);
+    o.inv_gamma = bind_number(L, 1, "ema", "inv_gamma", o.inv_gamma);
+    o.power = bind_number(L, 1, "ema", "power", o.power);
     ema *e = bind_scratch(L, sizeof *e);
     luaL_setmetatable(L, EMA);
     e->e = weft_ema_new(b->session.c, &o);
@@ -471,14 +432,14 @@ static int lr_factor(lua_State *L) {
     lua_settop(L, 3);
     if (!lua_isnil(L, 3)) {
         luaL_checktype(L, 3, LUA_TTABLE);
-        only(L, 3, "lr_factor", names);
-        s.warmup = (int64_t)number(L, 3, "lr_factor", "warmup", (double)s.warmup);
-        s.total = (int64_t)number(L, 3, "lr_factor", "total", (double)s.total);
-        s.cycles = number(L, 3, "lr_factor", "cycles", s.cycles);
-        s.power = number(L, 3, "lr_factor", "power", s.power);
-        s.end = number(L, 3, "lr_factor", "end_lr", s.end);
-        lr = number(L, 3, "lr_factor", "lr", 1);
-        const char *rules = text(L, 3, "lr_factor", "rules", NULL);
+        bind_only(L, 3, "lr_factor", names);
+        s.warmup = (int64_t)bind_number(L, 3, "lr_factor", "warmup", (double)s.warmup);
+        s.total = (int64_t)bind_number(L, 3, "lr_factor", "total", (double)s.total);
+        s.cycles = bind_number(L, 3, "lr_factor", "cycles", s.cycles);
+        s.power = bind_number(L, 3, "lr_factor", "power", s.power);
+        s.end = bind_number(L, 3, "lr_factor", "end_lr", s.end);
+        lr = bind_number(L, 3, "lr_factor", "lr", 1);
+        const char *rules = bind_text(L, 3, "lr_factor", "rules", NULL);
         if (rules && !weft_lr_rules(b->session.c, &s, rules)) return bind_throw(L, b);
     }
     lua_pushnumber(L, weft_lr_factor(&s, lr, luaL_checkinteger(L, 2)));
