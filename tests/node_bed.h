@@ -48,10 +48,10 @@ static inline weft_status call_node(struct bed *b, const char *class_name, weft_
 
 /* The call fails, and its message has `part`. */
 #define CALL_FAILS(b, part, class_name, ...) do { \
-        weft_value test_out[4] = { 0 }; \
+        weft_value test_out[8] = { 0 }; \
         CHECK(CALL(b, class_name, test_out, __VA_ARGS__) != WEFT_OK); \
         CHECK_HAS(weft_message((b)->c), part); \
-        for (int test_i = 0; test_i < 4; test_i++) weft_value_clear(&test_out[test_i]); \
+        for (int test_i = 0; test_i < 8; test_i++) weft_value_clear(&test_out[test_i]); \
         weft_clear((b)->c); \
     } while (0)
 

@@ -1,5 +1,5 @@
-/* Text to picture through stage nodes against diffusers' pipeline, KSampler under a mask against ComfyUI's rules written
- * out, AddNoise and Loss against PyTorch: tests/golden/make_pipeline.py. */
+/* Text to picture through stage nodes against diffusers' pipeline, KSampler under a mask against ComfyUI's rules
+ * written out, AddNoise and Loss against PyTorch: tests/golden/make_pipeline.py. */
 #include "nodes/loaders/loaders.h"
 #include "tests/checkpoint_files.h"
 #include "tests/node_bed.h"

@@ -99,15 +99,15 @@ static int simple(const weft_sigma_table *t, int steps, double *out) {
     return steps + 1;
 }
 
-/* Evenly over timesteps from the last to the first; `whole`: one more than is kept. */
+/* Number i of n evenly from a to b in f32, from both ends: torch.linspace. */
+static float linspace(float a, float b, int i, int n) {
+    float width = n > 1 ? (b - a) / (float)(n - 1) : 0;
+    return i < n / 2 || n == 1 ? a + width * (float)i : b - width * (float)(n - 1 - i);
+}
+
+/* Evenly over timesteps from the last to the first; points: steps, or one more than is kept. */
 static int even(const weft_sigma_table *t, int steps, int points, double *out) {
-    float start = (float)(t->count - 1);
-    for (int i = 0; i < steps; i++) {
-        /* torch.linspace works from both ends */
-        float width = points > 1 ? -start / (float)(points - 1) : 0;
-        bool upper = i < points / 2 || points == 1;
-        out[i] = weft_sigma_at(t, upper ? start + width * (float)i : -width * (float)(points - 1 - i));
-    }
+    for (int i = 0; i < steps; i++) out[i] = weft_sigma_at(t, linspace((float)(t->count - 1), 0, i, points));
     out[steps] = 0;
     return steps + 1;
 }
@@ -115,19 +115,17 @@ static int even(const weft_sigma_table *t, int steps, int points, double *out) {
 static int normal(const weft_sigma_table *t, int steps, double *out) { return even(t, steps, steps, out); }
 static int sgm_uniform(const weft_sigma_table *t, int steps, double *out) { return even(t, steps, steps + 1, out); }
 
-/* How far level i is of the way from the first to the last but the 0. */
-static double part(int i, int steps) { return steps > 1 ? (double)i / (steps - 1) : 0; }
-
+/* In f32 where torch has tensors: noise from a Brownian tree changes with a level's last digit. */
 static int karras(const weft_sigma_table *t, int steps, double *out) {
     double low = pow(t->sigmas[0], 1 / 7.0), high = pow(t->sigmas[t->count - 1], 1 / 7.0);
-    for (int i = 0; i < steps; i++) out[i] = (float)pow(high + part(i, steps) * (low - high), 7);
+    for (int i = 0; i < steps; i++) out[i] = powf((float)high + linspace(0, 1, i, steps) * (float)(low - high), 7);
     out[steps] = 0;
     return steps + 1;
 }
 
 static int exponential(const weft_sigma_table *t, int steps, double *out) {
-    double low = log(t->sigmas[0]), high = log(t->sigmas[t->count - 1]);
-    for (int i = 0; i < steps; i++) out[i] = (float)exp(high + part(i, steps) * (low - high));
+    float low = (float)log(t->sigmas[0]), high = (float)log(t->sigmas[t->count - 1]);
+    for (int i = 0; i < steps; i++) out[i] = expf(linspace(high, low, i, steps));
     out[steps] = 0;
     return steps + 1;
 }
@@ -170,10 +168,10 @@ static int linear_quadratic(const weft_sigma_table *t, int steps, double *out) {
 }
 
 static int kl_optimal(const weft_sigma_table *t, int steps, double *out) {
-    double low = atan(t->sigmas[0]), high = atan(t->sigmas[t->count - 1]);
+    float low = (float)atan(t->sigmas[0]), high = (float)atan(t->sigmas[t->count - 1]);
     for (int i = 0; i < steps; i++) {
-        double w = part(i, steps);
-        out[i] = (float)tan(w * low + (1 - w) * high);
+        float w = steps > 1 ? (float)i / (float)(steps - 1) : 0;
+        out[i] = tanf(w * low + (1 - w) * high);
     }
     out[steps] = 0;
     return steps + 1;

@@ -1,4 +1,4 @@
-"""Writes pipeline.safetensors: text to picture by diffusers, redrawing under a mask by ComfyUI's rules, losses by PyTorch.
+"""Writes pipeline.safetensors: text to picture by diffusers, redrawing under a mask by ComfyUI's rules, losses.
 
 Run: python3 tests/golden/make_pipeline.py bpe_simple_vocab_16e6.txt.gz
 

@@ -4,15 +4,16 @@ Run: python3 tests/golden/make_sampling.py
      (torch 2.15, scipy 1.17, safetensors 0.8, k-diffusion 0.1.1.post1 with torchsde and torchdiffeq)
 
 The model is x0 = x·a/(σ² + a) + b·tanh(x) with a = 0.7, b = 0.1, in float64, so what is written is good to float32's last
-bit. euler, euler_ancestral, heun, dpm_2, dpm_2_ancestral, lms, dpmpp_2s_ancestral and dpmpp_2m are k-diffusion's; lms
+bit. euler, euler_ancestral, heun, dpm_2, dpm_2_ancestral, lms, dpmpp_2s_ancestral, dpmpp_2m and the sde methods are k-diffusion's; lms
 ends with x0 itself, as ComfyUI's does (k-diffusion integrates to 0). The other methods and all schedules but karras and
 exponential (k-diffusion's) are written out here from the papers' formulas and from how ComfyUI behaves.
   table.NAME              σ of 1000 timesteps; NAME: scaled_linear, linear, squaredcos_cap_v2, zero_snr
   schedule.NAME.STEPS     levels
   levels.METHOD.STEPS.DENOISE100    levels that KSampler takes of "normal"
   percent                 σ at 0.1, 0.2, … 0.9 of the way
+  brownian, seeds         increments of k-diffusion's noise from a Brownian tree; words of NumPy's SeedSequence
   start                   the first x (2, 3, 3, 4), NHWC; METHOD.x.STEPS: x after each step
-Fresh noise is torch's: one generator a method at seed 11, NCHW, float32.
+Fresh noise is torch's: one generator a method at seed 11, NCHW, float32; of the sde methods torchsde's tree at that seed.
 """
 import importlib
 import math
@@ -259,6 +260,23 @@ def uni_pc(variant):
     return run
 
 
+class Brownian:
+    """k-diffusion's noise from a tree in float32, at seed 11, over these levels."""
+    def __init__(self, x, s):
+        self.tree = K.BrownianTreeNoiseSampler(x.float(), s[s > 0].min(), s.max(), seed=11)
+
+    def __call__(self, a, b):
+        return self.tree(a, b).double()
+
+
+def tree(f, **more):
+    def run(x, s):
+        if len(s) == 2 and s[1] == 0:       # where k-diffusion's of one evaluation a step fail
+            return [model(x, s[0])]
+        return chain(f, x, s, noise_sampler=Brownian(x, s), **more)
+    return run
+
+
 fresh = lambda f: lambda x, s: chain(f, x, s, noise_sampler=Noise())
 METHODS = {
     "euler": lambda x, s: chain(K.sample_euler, x, s),
@@ -269,6 +287,10 @@ METHODS = {
     "lms": lms,
     "dpmpp_2s_ancestral": fresh(K.sample_dpmpp_2s_ancestral),
     "dpmpp_2m": lambda x, s: chain(K.sample_dpmpp_2m, x, s),
+    "dpmpp_sde": tree(K.sample_dpmpp_sde),
+    "dpmpp_2m_sde": tree(K.sample_dpmpp_2m_sde),
+    "dpmpp_2m_sde_heun": tree(K.sample_dpmpp_2m_sde, solver_type="heun"),
+    "dpmpp_3m_sde": tree(K.sample_dpmpp_3m_sde),
     "ddpm": ddpm,
     "lcm": lcm,
     "ipndm": plain(ipndm),
@@ -289,6 +311,12 @@ for name, run in METHODS.items():
 s = SCHEDULES["karras"](8).double()[:5]
 for name, run in METHODS.items():
     out[f"{name}.cut"] = nhwc(run(start.double(), s)[-1])
+
+g = K.BrownianTreeNoiseSampler(torch.zeros(2, 4, 3, 3), torch.tensor(0.03), torch.tensor(14.6), seed=2**40 + 7)
+out["brownian"] = np.stack([nhwc(g(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)))
+                            for a, b in [(14.6, 9.0), (9.0, 8.999), (1.234567, 0.03), (0.5, 0.7), (14.6, 0.03)]])
+out["seeds"] = np.array([np.random.SeedSequence(seed, spawn_key=key, pool_size=24).generate_state(4)
+                         for seed, key in [(0, ()), (2**63 + 5, (0, 0)), (11, (3, 2)), (7, (2**33 + 1, 34))]], np.int64)
 
 save_file({k: np.ascontiguousarray(v) for k, v in out.items()},
           os.path.join(os.path.dirname(os.path.abspath(__file__)), "sampling.safetensors"))

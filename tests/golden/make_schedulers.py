@@ -45,7 +45,9 @@ CASES = {
         ("one_alpha", 5, SD | {"skip_prk_steps": True, "set_alpha_to_one": True}),
     ],
     "UniPCMultistepScheduler": [
-        ("plain", 10, {}), ("bh1", 6, SD | {"solver_type": "bh1", "solver_order": 3, "final_sigmas_type": "sigma_min"}), ("first", 5, SD | {"solver_order": 1}),
+        ("plain", 10, {}),
+        ("bh1", 6, SD | {"solver_type": "bh1", "solver_order": 3, "final_sigmas_type": "sigma_min"}),
+        ("first", 5, SD | {"solver_order": 1}),
         ("third", 7, SD | LEADING | {"solver_order": 3, "steps_offset": 1}), ("karras", 6, SD | KARRAS),
         ("epsilon", 6, SD | {"predict_x0": False, "final_sigmas_type": "sigma_min"}), ("v", 5, SD | V | TRAILING),
         ("sample", 5, X0 | {"solver_order": 3}), ("zero", 5, SD | ZERO), ("few", 2, SD), ("one", 1, SD),

@@ -20,7 +20,8 @@ double *weft_spaced_timesteps(weft_ctx *c, const weft_scheduler *s, int last, in
         else out[i] = points > 1 ? rising * ((double)(last - 1) / (points - 1)) : 0;
         if (round) out[i] = rint(out[i]);
         if (out[i] < 0 || out[i] > k->num_train_timesteps - 1) {
-            weft_fail(c, WEFT_E_ARGUMENT, "scheduler %s: step %d of %d would be at timestep %g of %d: take fewer steps, or a "
+            weft_fail(c, WEFT_E_ARGUMENT,
+                      "scheduler %s: step %d of %d would be at timestep %g of %d: take fewer steps, or a "
                       "smaller steps_offset", s->kind->name, i, count, out[i], k->num_train_timesteps);
             free(out);
             out = NULL;
@@ -112,7 +113,7 @@ bool weft_solver_levels(weft_ctx *c, weft_scheduler *s, bool last_is_tables) {
         for (int i = 0; levels && i < n; i++) {
             if (!k->use_karras_sigmas) levels[i] = ratios[(int)t[i]];
             else t[i] = weft_timestep_between(ratios, train, levels[i]);
-            /* DPM-Solver cuts a cosine table's fractions off; what is whole but for the logarithm's rounding is whole */
+            /* DPM-Solver cuts a cosine table's fractions off; what is whole but for rounding is whole */
             bool cut = last_is_tables && !strcmp(k->beta_schedule, "squaredcos_cap_v2");
             s->levels[i] = weft_level_of_ratio((float)levels[i], cut ? floor(t[i] + 1e-3) : rint(t[i]), false);
             end = levels[i];
