@@ -116,8 +116,8 @@ int command_nodes(int argc, char **argv) {
     const cli_option options[] = { SESSION_FOLDER_OPTIONS(s),
                                    { "json", CLI_FLAG, &s.json, NULL, "print ComfyUI's /object_info", 0, 0, NULL },
                                    { 0 } };
-    const cli_command command = { "nodes", "[NAME]", "Lists the node classes, or tells all about one.", NULL, options,
-                                  0,       1 };
+    const cli_command command = { "nodes", "[NAME]", "Lists the node classes, or tells all about one.", NULL, options, 0,
+                                  1 };
     int plain, parsed = cli_parse(&command, argc, argv, &plain), status = parsed == CLI_HELP ? 0 : 1;
     if (parsed == CLI_RUN && session_open(&s, "nodes")) {
         const weft_node *n = plain ? weft_registry_find(s.registry, argv[0]) : NULL;

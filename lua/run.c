@@ -80,8 +80,11 @@ static void errors_json(session *s, const weft_faults *faults, const struct runn
         close_json();
     }
     if (weft_ok(s->c)) return;
-    open_json("error", r->node, r->class_name);
-    text_json("type", weft_error(s->c) == WEFT_E_CANCELLED ? "interrupted" : "failed");
+    weft_fault f = weft_graph_blame(s->c);
+    bool cancelled = weft_error(s->c) == WEFT_E_CANCELLED;
+    open_json("error", f.node ? f.node : r->node, f.node ? f.class_name : r->class_name);
+    text_json("input", f.input);
+    text_json("type", cancelled ? "interrupted" : f.type ? f.type : "failed");
     text_json("message", weft_message(s->c));
     close_json();
 }
@@ -128,33 +131,29 @@ static int run_graph(session *s, const char *file, const struct cli_many *sets) 
     return status;
 }
 
+static const char run_details[] =
+    "Prints the path of every file it writes. With --json, one object a line, each with \"event\" and, where it is\n"
+    "about a node, \"node\" and \"class\":\n"
+    "  start      a node begins\n"
+    "  progress   \"what\" it is at, \"step\" of \"steps\"\n"
+    "  wrote      \"file\", a path\n"
+    "  warning    \"message\": what the node could not use\n"
+    "  done       it took \"seconds\"\n"
+    "  cached     its result is there already\n"
+    "  error      \"type\" and \"message\"; \"input\" where a fault is about one\n"
+    "The exit status is 0 where all went well, 1 after an error, 130 after Ctrl-C.";
+
 int command_run(int argc, char **argv) {
     session s = { 0 };
     struct cli_many sets = { 0 };
-    const cli_option options[] = { { "set", CLI_MANY, &sets, "ID.INPUT=VALUE",
-                                     "changes an input before running; may be given more than once", 0, 0, NULL },
-                                   SESSION_FOLDER_OPTIONS(s),
-                                   SESSION_RUN_OPTIONS(s),
-                                   { "json", CLI_FLAG, &s.json, NULL, "print each event as a line of JSON", 0, 0,
-                                     NULL },
-                                   { 0 } };
-    const cli_command command = { "run",
-                                  "FILE [--set ID.INPUT=VALUE …]",
+    const cli_option options[] = {
+        { "set", CLI_MANY, &sets, "ID.INPUT=VALUE", "changes an input before running; may be given more than once", 0,
+          0, NULL },
+        SESSION_FOLDER_OPTIONS(s), SESSION_RUN_OPTIONS(s),
+        { "json", CLI_FLAG, &s.json, NULL, "print each event as a line of JSON", 0, 0, NULL }, { 0 } };
+    const cli_command command = { "run", "FILE [--set ID.INPUT=VALUE …]",
                                   "Runs a graph: a workflow in API or UI format, or a picture that carries one.",
-                                  "Prints the path of every file it writes. With --json, one object a line, each with "
-                                  "\"event\" and, where it is about a node, \"node\" and\n"
-                                  "\"class\":\n"
-                                  "  start      a node begins\n"
-                                  "  progress   \"what\" it is at, \"step\" of \"steps\"\n"
-                                  "  wrote      \"file\", a path\n"
-                                  "  warning    \"message\": what the node could not use\n"
-                                  "  done       it took \"seconds\"\n"
-                                  "  cached     its result is there already\n"
-                                  "  error      \"type\" and \"message\"; \"input\" where a fault is about one. The "
-                                  "exit status is then 1, or 130 after Ctrl-C",
-                                  options,
-                                  1,
-                                  1 };
+                                  run_details, options, 1, 1 };
     int plain, parsed = cli_parse(&command, argc, argv, &plain), status = parsed == CLI_HELP ? 0 : 1;
     if (parsed == CLI_RUN && session_open(&s, "run")) status = run_graph(&s, argv[0], &sets);
     session_close(&s);
@@ -189,13 +188,15 @@ int command_check(int argc, char **argv) {
                                      "do not look whether models and pictures are there", 0, 0, NULL },
                                    { "json", CLI_FLAG, &s.json, NULL, "print ComfyUI's error object", 0, 0, NULL },
                                    { 0 } };
-    const cli_command command = { "check", "FILE …", "Checks graphs without running them and tells every fault.",
-                                  NULL,    options,  1,
-                                  -1 };
+    const cli_command command = {
+        "check", "FILE …", "Checks graphs without running them and tells every fault.",
+        "Of several files, the last line says how many are whole.", options, 1, -1 };
     int plain, parsed = cli_parse(&command, argc, argv, &plain), status = parsed == CLI_HELP ? 0 : 1;
     if (parsed == CLI_RUN && session_open(&s, "check")) {
-        status = 0;
-        for (int i = 0; i < plain; i++) status |= check_file(&s, argv[i], !no_files);
+        int whole = 0;
+        for (int i = 0; i < plain; i++) whole += !check_file(&s, argv[i], !no_files);
+        if (plain > 1 && !s.json) printf("%d of %d whole\n", whole, plain);
+        status = whole < plain;
     }
     session_close(&s);
     return status;
@@ -206,9 +207,8 @@ int command_check(int argc, char **argv) {
 int command_convert(int argc, char **argv) {
     session s = { 0 };
     const cli_option options[] = { { 0 } };
-    const cli_command command = { "convert", "FILE",  "Prints a workflow (UI format, or a picture's) in API format.",
-                                  NULL,      options, 1,
-                                  1 };
+    const cli_command command = { "convert", "FILE", "Prints a workflow (UI format, or a picture's) in API format.",
+                                  NULL, options, 1, 1 };
     int plain, parsed = cli_parse(&command, argc, argv, &plain), status = parsed == CLI_HELP ? 0 : 1;
     if (parsed == CLI_RUN && session_open(&s, "convert")) {
         weft_graph *g = weft_graph_read(s.c, s.registry, argv[0]);

@@ -187,6 +187,7 @@ static weft_status emit_node(ui *u, ui_scope *s, int i) {
     if (weft_graph_find(u->g, id)) return weft_fail(u->c, WEFT_E_FORMAT, "%s: two nodes have the id %s", u->file, id);
     weft_gnode *n = weft_graph_put(u->c, u->g, id, type);
     if (!n || emit_widgets(u, n, node, s, i) || emit_links(u, n, node, s, i)) return weft_error(u->c);
+    if (weft_graph_fill(u->c, u->g, id)) return weft_error(u->c);   /* widgets_values may be too short, or not there */
     if (*title && !(n->title = weft_text_copy(title, strlen(title)))) return weft_graph_no_memory(u->c);
     return WEFT_OK;
 }
