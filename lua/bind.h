@@ -14,7 +14,7 @@
 #include "runtime/rng.h"
 
 /* The parts of the module: B(name) stands for bind_add_name() in lua/bind_name.c, which adds to the module, the table on top of the stack. */
-#define BIND_PARTS(B) B(scope) B(tensor) B(operations) B(session) B(node) B(graph) B(register) B(train) B(data) B(shapes) B(files) B(sandbox) B(library)
+#define BIND_PARTS(B) B(scope) B(tensor) B(operations) B(session) B(node) B(graph) B(register) B(train) B(data) B(json) B(logs) B(shapes) B(files) B(sandbox) B(library)
 
 #define B(name) void bind_add_##name(lua_State *L);
 BIND_PARTS(B)
@@ -24,6 +24,8 @@ BIND_PARTS(B)
 int bind_module(lua_State *L);
 
 /* ---- the state: one for each Lua state ------------------------------------------------------------------------------------------------------- */
+
+enum { BIND_STOP, BIND_CANCEL, BIND_NOTE };
 
 typedef struct bind_state {
     session session;            /* made on first use by bind_open() */
@@ -36,6 +38,8 @@ typedef struct bind_state {
     int64_t runs, last_run;     /* runs so far; the last that was the runner's */
     struct sink *sink;          /* of the run that goes on; NULL: none does (bind_graph.c) */
     bool tells_events;          /* it wants to be told of events */
+    volatile int interrupts;    /* what Ctrl-C does: BIND_STOP …; weft.interrupts() */
+    volatile int interrupted;   /* one came */
     size_t base;                /* the fewest bytes that were live since the last collection */
 } bind_state;
 
@@ -105,6 +109,8 @@ void *bind_scratch(lua_State *L, size_t bytes);
 typedef struct bind_held { void *p; void (*release)(void *p); } bind_held;
 bind_held *bind_hold(lua_State *L, void (*release)(void *p));
 int bind_held_gc(lua_State *L);         /* __gc, for a metatable of one's own */
+/* A metatable of this name whose methods are also its __index. */
+void bind_add_class(lua_State *L, const char *name, const luaL_Reg *methods);
 weft_graph *bind_graph_try(lua_State *L, int idx);      /* NULL where it is none */
 
 /* ---- the part in Lua: lua/lib/NAME.lua (CMake makes the table) --------------------------------------------------------------------------------- */

@@ -17,6 +17,7 @@
 #include "nodes/train/ema.h"
 #include "nodes/train/lr_schedule.h"
 #include "nodes/train/optim.h"
+#include "nodes/train/state.h"
 #include "runtime/autograd.h"
 #include "runtime/nearest.h"
 
@@ -446,9 +447,36 @@ static int lr_factor(lua_State *L) {
     return 1;
 }
 
+/* ---- parameters in files ---------------------------------------------------------------------------------------------------------------------------------- */
+
+static bool list_param(void *user, const char *name, weft_tensor *t) { return weft_state_add(user, t, "%s", name); }
+
+static void free_state(void *state) { weft_state_free(state); free(state); }
+
+/* weft.save_parameters(params, path), weft.load_parameters(params, path): their values to the bit, by name; loading changes the tensors in place. */
+static int transfer(lua_State *L, const char *who, bool save) {
+    static const char *const metadata[] = { "format", "weft-parameters", NULL };
+    bind_state *b = bind_open(L);
+    const char *path = luaL_checkstring(L, 2);
+    bind_held *held = bind_hold(L, free_state);
+    weft_state *s = held->p = calloc(1, sizeof *s);
+    if (!s) return bind_error(L, WEFT_E_MEMORY, NULL, "%s: no memory", who);
+    s->ctx = b->session.c;
+    each_at(L, 1, who, list_param, s);
+    return (save ? weft_state_write(s, path, metadata) : weft_state_read(s, path, metadata)) ? bind_throw(L, b) : 0;
+}
+static int save_parameters(lua_State *L) { return transfer(L, "save_parameters", true); }
+static int load_parameters(lua_State *L) { return transfer(L, "load_parameters", false); }
+
+/* weft.watch_finite(on): an operation whose result is not finite fails and names itself. Slow. */
+static int watch_finite(lua_State *L) {
+    weft_watch_finite(bind_open(L)->session.c, lua_toboolean(L, 1));
+    return 0;
+}
+
 /* ---- the module ------------------------------------------------------------------------------------------------------------------------------------------- */
 
-static void add_class(lua_State *L, const char *name, const luaL_Reg *methods) {
+void bind_add_class(lua_State *L, const char *name, const luaL_Reg *methods) {
     luaL_newmetatable(L, name);
     luaL_setfuncs(L, methods, 0);
     lua_pushvalue(L, -1);
@@ -467,11 +495,11 @@ void bind_add_train(lua_State *L) {
         { "close", ema_close }, { "__close", ema_close }, { "__gc", ema_close }, { NULL, NULL } };
     static const luaL_Reg tensors[] = { { "requires_grad", requires_grad }, { "grad", grad }, { "detach", detach }, { "zero_grad", zero_grad }, { NULL, NULL } };
     static const luaL_Reg functions[] = {
-        { "train", train }, { "freeze", freeze }, { "parameters", parameters }, { "tape", tape_new }, { "no_grad", no_grad }, { "optimizer", optimizer_new },
+        { "train", train }, { "freeze", freeze }, { "parameters", parameters }, { "save_parameters", save_parameters }, { "load_parameters", load_parameters }, { "watch_finite", watch_finite }, { "tape", tape_new }, { "no_grad", no_grad }, { "optimizer", optimizer_new },
         { "ema", ema_new }, { "lr_factor", lr_factor }, { NULL, NULL } };
-    add_class(L, TAPE, tapes);
-    add_class(L, OPTIMIZER, optimizers);
-    add_class(L, EMA, averages);
+    bind_add_class(L, TAPE, tapes);
+    bind_add_class(L, OPTIMIZER, optimizers);
+    bind_add_class(L, EMA, averages);
     luaL_setfuncs(L, functions, 0);
     luaL_newmetatable(L, BIND_TENSOR);
     lua_getfield(L, -1, "methods");

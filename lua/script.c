@@ -17,12 +17,15 @@ static void stop_hook(lua_State *L, lua_Debug *ar) {
     luaL_error(L, "interrupted");
 }
 
-/* Stops both: what the runtime does, between two operations, and Lua, before its next instruction. A second Ctrl-C ends the program. */
+/* Stops both: what the runtime does, between two operations, and Lua, before its next instruction, unless weft.interrupts() wants it otherwise. A second
+ * Ctrl-C ends the program. */
 static void on_interrupt(int signal_number) {
     stopped = 1;
     signal(signal_number, SIG_DFL);
-    if (state && state->session.c) weft_cancel(state->session.c);
-    lua_sethook(running, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+    const int how = state ? state->interrupts : BIND_STOP;
+    if (state) state->interrupted = 1;
+    if (how != BIND_NOTE && state && state->session.c) weft_cancel(state->session.c);
+    if (how == BIND_STOP) lua_sethook(running, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
 static int on_error(lua_State *L) {

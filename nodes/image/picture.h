@@ -34,7 +34,7 @@ weft_status weft_picture_save(weft_ctx *c, const char *path, weft_tensor *pixels
 /* A file as LoadImage gives it: *image (1, H, W, 3) f32 in [0, 1], *mask (1, H, W) 1 where it is transparent, (1, 64,
  * 64) zeros without transparency; in the innermost scope. False with the error set. */
 bool weft_image_load(weft_ctx *c, const char *path, weft_tensor **image, weft_tensor **mask) WEFT_MUST_CHECK;
-/* (H, W, 3 or 4) in [0, 1] as PNG, rounded as SaveImage does it; texts as above. */
+/* (H, W, 3 or 4) in [0, 1] as PNG, rounded as SaveImage does it, or u8 as it is; texts as above. */
 weft_status weft_image_save(weft_ctx *c, const char *path, weft_tensor *image,
                             const char *const *texts) WEFT_MUST_CHECK;
 

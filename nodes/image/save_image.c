@@ -106,8 +106,9 @@ static long next_number(const char *path) {
 /* ---- saving ------------------------------------------------------------------------------------------------------ */
 
 weft_status weft_image_save(weft_ctx *c, const char *path, weft_tensor *image, const char *const *texts) {
-    weft_tensor *pixels = weft_cast(c, weft_clamp(c, weft_affine(c, image, 255, 0), 0, 255), WEFT_U8);
-    return weft_picture_save(c, path, pixels, texts);
+    if (weft_type(image) != WEFT_U8)
+        image = weft_cast(c, weft_clamp(c, weft_affine(c, image, 255, 0), 0, 255), WEFT_U8);
+    return weft_picture_save(c, path, image, texts);
 }
 
 /* *number: the last picture's of this batch, 0 for the first; numbers never fall within a batch, even where %batch_num%
