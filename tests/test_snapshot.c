@@ -132,8 +132,14 @@ static int64_t told(const char *folder, int64_t step) {
     return step;
 }
 
-/* A program that saves without end is killed 60 times at random moments: what is found then is whole, and never older
- * than what was found before; what is half written is tidied away. */
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A program that saves without end is killed 30 times at random moments, each within the time of about three savings:
+ * what is found then is whole, and never older than what was found before; what is half written is tidied away. */
 TEST(killed_at_any_moment) {
     const char *folder = folder_new();
     weft_ctx *c = open_device("cpu");
@@ -142,7 +148,7 @@ TEST(killed_at_any_moment) {
     for (int64_t step = 0; step <= last; step++) CHECK(save(c, folder, step, 2));
     each = (now() - each) / 5;
     uint64_t random = 77;
-    for (int round = 0; round < 60 && !test_failures; round++) {
+    for (int round = 0; round < 30 && !test_failures; round++) {
         fflush(NULL);
         pid_t child = fork();
         if (child == 0) {
@@ -161,7 +167,7 @@ TEST(killed_at_any_moment) {
         CHECK_EQ(told(folder, latest), latest);
         last = latest;
     }
-    CHECK(last > 10);           /* or nothing was tested */
+    CHECK(last > 8);           /* or nothing was tested */
     CHECK_STR(said, "");
     CHECK(save(c, folder, last + 1, 2));
     DIR *d = opendir(folder);
