@@ -1,6 +1,7 @@
 /* Stage nodes: chains of them are KSampler, bit for bit; what each does alone. */
 #include "nodes/loaders/loaders.h"
 #include "nodes/sampling/scheduler.h"
+#include "runtime/autograd.h"
 #include "tests/node_bed.h"
 
 struct chain {
@@ -246,6 +247,70 @@ TEST(rescaled_guidance) {
     }
     CHECK_TENSOR(&b, mix.tensor, want, 1e-5, 2, 4);
     drop(&mix, 1);
+    bed_free(&b);
+}
+
+/* ---- gradients --------------------------------------------------------------------------------------------------- */
+
+/* The loss of a chain that starts from x: noised at timesteps, guided with rescaling, two steps of a scheduler. */
+static weft_tensor *chained(struct bed *b, weft_value scheduler, weft_tensor *x, weft_tensor *noise, int kind) {
+    static const char *const losses[] = { "mse", "l1", "huber", "smooth_l1" }, *const targets[] = {
+        "epsilon", "v_prediction", "sample" };
+    weft_value noised = { 0 }, mixed = { 0 }, first[3] = { 0 }, next[3] = { 0 }, loss[3] = { 0 };
+    weft_tensor *t = weft_tensor_from(b->c, WEFT_I64, WEFT_SHAPE(2), (const int64_t[]){ 150, 700 });
+    CALL(b, "AddNoise", &noised, IN_ANY("scheduler", scheduler), IN_TENSOR("noise", noise), IN_TENSOR("samples", x),
+         IN_TENSOR("timesteps", t));
+    CALL(b, "CFGMix", &mixed, IN_ANY("cond", noised), IN_TENSOR("uncond", noise), IN_FLOAT("scale", 2),
+         IN_FLOAT("rescale", 0.5));
+    CALL(b, "SchedulerStep", first, IN_ANY("scheduler", scheduler), IN_INT("step", 0), IN_ANY("prediction", mixed),
+         IN_TENSOR("sample", noise));
+    CALL(b, "SchedulerStep", next, IN_ANY("scheduler", scheduler), IN_INT("step", 1), IN_ANY("prediction", mixed),
+         IN_ANY("sample", first[0]), IN_ANY("state", first[2]));
+    CALL(b, "Loss", loss, IN_ANY("prediction", next[0]), IN_ANY("scheduler", scheduler), IN_TENSOR("clean", x),
+         IN_TENSOR("noise", noise), IN_TENSOR("timesteps", t), IN_TEXT("loss", losses[kind % 4]),
+         IN_TEXT("target", targets[kind % 3]), IN_FLOAT("delta", 0.3), IN_TEXT("weighting", "min_snr"));
+    weft_tensor *out = loss[0].tensor ? weft_reshape(b->c, loss[0].tensor, WEFT_SHAPE(1)) : NULL;
+    drop(&noised, 1);
+    drop(&mixed, 1);
+    drop(first, 3);
+    drop(next, 3);
+    drop(loss, 3);
+    return out;
+}
+
+/* f64: (L(x + h·v) − L(x − h·v))/2h with h = 1e-6 is good to 1e-9 of the slope, where no |d| crosses 0 or δ. */
+TEST(gradients_go_through) {
+    static const char *const kinds[] = { "ddim", "unipc", "dpmsolver_multistep", "pndm", "euler_discrete", "ddpm" };
+    struct bed b = bed_new("reference");
+    weft_ctx *c = b.c;
+    enum { N = 2 * 2 * 3 * 4 };
+    double at[N], way[N];
+    for (int i = 0; i < N; i++) at[i] = sin(1.7 * i + 0.3), way[i] = cos(2.9 * i);
+    weft_tensor *still = weft_tensor_from(c, WEFT_F64, WEFT_SHAPE(2, 2, 3, 4), at);
+    weft_tensor *noise = weft_tensor_from(c, WEFT_F64, WEFT_SHAPE(2, 2, 3, 4), way);
+    for (int k = 0; k < 12; k++) {
+        double slope = 0, moved[2], h = 1e-6;
+        weft_value s = scheduler_of(&b, kinds[k % 6], "{\"skip_prk_steps\": true, \"clip_sample\": false, "
+                                    "\"timestep_spacing\": \"trailing\"}");
+        for (int side = 0; side < 2; side++) {
+            double x[N];
+            for (int i = 0; i < N; i++) x[i] = at[i] + (side ? -h : h) * way[i];
+            weft_tensor *t = weft_tensor_from(c, WEFT_F64, WEFT_SHAPE(2, 2, 3, 4), x);
+            moved[side] = weft_item(c, chained(&b, s, t, noise, k));
+        }
+        weft_tensor *leaf = weft_affine(c, still, 1, 0);
+        CHECK_EQ(weft_tape_begin(c), WEFT_OK);
+        weft_set_requires_grad(leaf, true);
+        weft_tensor *loss = chained(&b, s, leaf, noise, k);
+        CHECK_EQ(weft_backward(c, loss, NULL), WEFT_OK);
+        const double *g = weft_data(weft_grad(leaf));
+        for (int i = 0; g && i < N; i++) slope += g[i] * way[i];
+        weft_tape_end(c);
+        double want = (moved[0] - moved[1]) / (2 * h);
+        if (!g || !(fabs(slope - want) <= 1e-6 * fmax(fabs(want), 1e-3)))
+            TEST_FAIL("%s: slope %g, expected %g; %s", kinds[k % 6], slope, want, weft_message(c));
+        drop(&s, 1);
+    }
     bed_free(&b);
 }
 

@@ -87,7 +87,7 @@ weft_tensor *weft_brownian_noise(weft_ctx *c, weft_tensor *x, uint64_t seed, dou
     double a = rounded(fmin(fmax(fmin(from, to), first), last)), b = rounded(fmin(fmax(fmax(from, to), first), last));
     weft_tensor *sum = b > a ? add(c, &p, first, last, 0, 0, w, a, b, NULL) : NULL;
     sum = sum ? weft_affine(c, sum, sign / width, 0) : weft_affine(c, w, 0, 0);
-    sum = weft_to_nhwc(c, sum);
+    sum = weft_cast(c, weft_to_nhwc(c, sum), weft_type(x));
     weft_rng_free(p.rng);
     return weft_scope_end(c, s, sum);
 }

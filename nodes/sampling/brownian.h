@@ -14,8 +14,8 @@
 
 #include "runtime/rng.h"
 
-/* (W(to) − W(from))/√|to − from|, like x (N, h, w, channels) f32, drawn in NCHW order; the path runs over [low, high],
- * times outside count as its ends. In the innermost scope; NULL with the error set. */
+/* (W(to) − W(from))/√|to − from|, like x (N, h, w, channels), drawn in f32 and NCHW order; the path runs over
+ * [low, high], times outside count as its ends. In the innermost scope; NULL with the error set. */
 weft_tensor *weft_brownian_noise(weft_ctx *c, weft_tensor *x, uint64_t seed, double low, double high, double from,
                                  double to);
 

@@ -72,7 +72,9 @@ static weft_tensor *draw(weft_ctx *c, weft_rng *rng, weft_tensor *like, int64_t 
     return weft_to_nhwc(c, weft_randn(c, rng, WEFT_F32, 4, shape));
 }
 
-weft_tensor *weft_fresh_noise(weft_ctx *c, weft_tensor *x, weft_rng *rng) { return draw(c, rng, x, weft_dim(x, 0)); }
+weft_tensor *weft_fresh_noise(weft_ctx *c, weft_tensor *x, weft_rng *rng) {
+    return weft_cast(c, draw(c, rng, x, weft_dim(x, 0)), weft_type(x));
+}
 
 weft_tensor *weft_add_fresh_noise(weft_ctx *c, weft_tensor *x, double scale, weft_rng *rng) {
     return scale == 0 ? x : weft_axpby(c, 1, x, scale, weft_fresh_noise(c, x, rng));

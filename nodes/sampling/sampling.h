@@ -90,7 +90,7 @@ weft_tensor *weft_slope(weft_ctx *c, weft_tensor *x, weft_tensor *denoised, doub
 static inline weft_tensor *weft_move(weft_ctx *c, weft_tensor *x, weft_tensor *denoised, double sigma, double to) {
     return weft_axpby(c, to / sigma, x, 1 - to / sigma, denoised);
 }
-/* Fresh noise like x, drawn in NCHW order. */
+/* Fresh noise like x, drawn in f32 and NCHW order. */
 weft_tensor *weft_fresh_noise(weft_ctx *c, weft_tensor *x, weft_rng *rng);
 /* x + noise·scale, with fresh noise; x itself where scale is 0. */
 weft_tensor *weft_add_fresh_noise(weft_ctx *c, weft_tensor *x, double scale, weft_rng *rng);
