@@ -159,11 +159,20 @@ static int state_gc(lua_State *L) {
     return 0;
 }
 
+/* Under a Lua of another program: its warning system (warn("@on")). */
+static void on_warning(void *user, const char *text) {
+    bind_state *b = user;
+    if (!b->L) return;
+    lua_warning(b->L, "weft: ", 1);
+    lua_warning(b->L, text, 0);
+}
+
 bind_state *bind_open(lua_State *L) {
     bind_state *b = bind_of(L);
     if (b->session.c) return b;
     if (session_start(&b->session)) {
         if (b->program) session_progress(b->session.c);
+        else weft_set_warn(b->session.c, on_warning, b);
         return b;
     }
     char message[512] = "no memory for a context";

@@ -9,6 +9,7 @@
 #include <string.h>
 #include "lua/bind.h"
 
+static const char inner_key;      /* set in the registry of inner states */
 enum { DEPTH = 32, STRIDE = 1000 /* instructions between two counts */ };
 
 typedef struct cage {
@@ -48,11 +49,18 @@ static void count(lua_State *L, lua_Debug *ar) {
     luaL_error(L, "the limit of instructions is reached");
 }
 
+/* Throws in the state that is copied to: a text in the inner one, an error of the binding's in the outer one. */
+static int refuse(lua_State *to, const char *why, const char *type) {
+    lua_rawgetp(to, LUA_REGISTRYINDEX, &inner_key);
+    if (lua_toboolean(to, -1)) return luaL_error(to, why, type);
+    return bind_error(to, WEFT_E_ARGUMENT, NULL, why, type);
+}
+
 /* Copies the value at idx of one state to the top of another; throws in `to`. */
 static void copy(lua_State *to, lua_State *from, int idx, int depth) {
     size_t size;
     luaL_checkstack(to, 4, "sandbox");
-    if (!lua_checkstack(from, 4) || depth > DEPTH) luaL_error(to, "tables in tables more than %d deep, or in themselves", DEPTH);
+    if (!lua_checkstack(from, 4) || depth > DEPTH) refuse(to, "sandbox: tables too deep, or in themselves%s", "");
     switch (lua_type(from, idx)) {
     case LUA_TNIL: case LUA_TNONE: lua_pushnil(to); break;
     case LUA_TBOOLEAN: lua_pushboolean(to, lua_toboolean(from, idx)); break;
@@ -74,7 +82,7 @@ static void copy(lua_State *to, lua_State *from, int idx, int depth) {
             lua_rawset(to, -3);
         }
         break;
-    default: luaL_error(to, "only plain values go into a sandbox and come out of it, not a %s", luaL_typename(from, idx));
+    default: refuse(to, "only plain values go into a sandbox and come out of it, not a %s", luaL_typename(from, idx));
     }
 }
 
@@ -84,6 +92,8 @@ static int inside(lua_State *L) {
                                           { NULL, NULL } };
     cage *k = lua_touserdata(L, 1);
     const bind_source *s = bind_source_find("sandbox_globals");
+    lua_pushboolean(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &inner_key);
     lua_settop(L, 0);
     for (const luaL_Reg *l = libraries; l->name; l++) luaL_requiref(L, l->name, l->func, 1);
     lua_settop(L, 0);
