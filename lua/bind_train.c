@@ -202,6 +202,12 @@ static int no_grad(lua_State *L) {
     return status == LUA_OK ? lua_gettop(L) : lua_error(L);
 }
 
+/* weft.recompute(on): activation checkpointing from now on: blocks keep their inputs alone and run once more for the gradient. */
+static int recompute(lua_State *L) {
+    weft_set_recompute(bind_open(L)->session.c, lua_toboolean(L, 1));
+    return 0;
+}
+
 /* ---- optimisers ----------------------------------------------------------------------------------------------------------------------------------------- */
 
 typedef struct optimizer { weft_optim *o; weft_tensor **grads; } optimizer;
@@ -495,7 +501,7 @@ void bind_add_train(lua_State *L) {
         { "close", ema_close }, { "__close", ema_close }, { "__gc", ema_close }, { NULL, NULL } };
     static const luaL_Reg tensors[] = { { "requires_grad", requires_grad }, { "grad", grad }, { "detach", detach }, { "zero_grad", zero_grad }, { NULL, NULL } };
     static const luaL_Reg functions[] = {
-        { "train", train }, { "freeze", freeze }, { "parameters", parameters }, { "save_parameters", save_parameters }, { "load_parameters", load_parameters }, { "watch_finite", watch_finite }, { "tape", tape_new }, { "no_grad", no_grad }, { "optimizer", optimizer_new },
+        { "train", train }, { "freeze", freeze }, { "parameters", parameters }, { "save_parameters", save_parameters }, { "load_parameters", load_parameters }, { "watch_finite", watch_finite }, { "tape", tape_new }, { "no_grad", no_grad }, { "recompute", recompute }, { "optimizer", optimizer_new },
         { "ema", ema_new }, { "lr_factor", lr_factor }, { NULL, NULL } };
     bind_add_class(L, TAPE, tapes);
     bind_add_class(L, OPTIMIZER, optimizers);

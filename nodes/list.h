@@ -18,7 +18,8 @@
     N(UNetStep) N(CFGMix) N(LatentToTensor) N(TensorToLatent) N(Loss) \
     N(VAEMoments) N(VAEReconstruct) \
     /* models for training */ \
-    N(UNetFromConfig) N(CLIPFromConfig) N(VAEFromConfig) N(DiffusersSave) \
+    N(UNetFromConfig) N(CLIPFromConfig) N(VAEFromConfig) N(DiffusersSave) N(LoraCreate) N(LoraCreateText) \
+    N(LoraSave) \
     /* latent */ \
     N(EmptyLatentImage) N(VAEDecode) N(VAEDecodeTiled) N(VAEEncode) N(VAEEncodeForInpaint) N(SetLatentNoiseMask) \
     N(LatentUpscale) N(LatentUpscaleBy) N(LatentCrop) N(LatentComposite) N(LatentFromBatch) N(RepeatLatentBatch) \

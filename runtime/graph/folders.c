@@ -11,12 +11,12 @@
 
 enum { DEPTH = 8, NAMES = 100000 };     /* subfolders inside each other, names listed */
 
-/* ComfyUI's folders: a kind may have an older name besides. */
+/* ComfyUI's folders: a kind may have an older name besides. A folder of diffusers may also lie in the models folder itself. */
 static const char *const *subfolders_of(const char *kind) {
     static const char *const texts[] = { "text_encoders", "clip", NULL },
-                             *const unets[] = { "diffusion_models", "unet", NULL },
+                             *const unets[] = { "diffusion_models", "unet", NULL }, *const diffusers[] = { "diffusers", ".", NULL },
                              *const controls[] = { "controlnet", "t2i_adapter", NULL };
-    static const char *const *const pairs[] = { texts, unets, controls };
+    static const char *const *const pairs[] = { texts, unets, diffusers, controls };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (!strcmp(pairs[i][0], kind)) return pairs[i];
     return NULL;
