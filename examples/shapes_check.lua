@@ -358,10 +358,13 @@ if arg and (arg[0] or ""):match("shapes_check%.lua$") then
     local o = weft.args {
         "Tries the judge of drawn shapes on drawings: their own captions must be accepted, wrong ones not.",
         { "count", 500, "drawings", min = 1 },
-        { "seed", 1, "of the drawings", seed = true },
+        { "seed", 1, "of the drawings" },
+        { "rich", false, "more colours, kinds and backgrounds" },
         { "noise", 0.0, "standard deviation of noise on the pixels", min = 0, max = 1 },
     }
-    local right, wrong, tried = M.try(require "shapes_data", o.seed, o.count, o.noise)
+    local shapes = require "shapes_data"
+    if o.rich then shapes.enrich() end
+    local right, wrong, tried = M.try(shapes, o.seed, o.count, o.noise)
     print(("accepted: %d of %d right captions, %d of %d wrong ones"):format(right, o.count, wrong, tried))
     os.exit(right >= 0.99 * o.count and wrong <= 0.005 * tried)
 end

@@ -1,6 +1,6 @@
 -- Pictures of coloured shapes with captions that are exactly true: `weft shapes_data.lua --out FOLDER --count 1000` writes a folder of PNGs with
 -- metadata.jsonl; other scripts take batches from it: local shapes = dofile(".../shapes_data.lua"); images, captions, specs = shapes.batch(rng, n).
--- What `shapes.held_out` names never appears: a model that draws it has learned to compose.
+-- What `shapes.held_out` names never appears: a model that draws it has learned to compose. More can be reserved: shapes.reserve "purple star, red circle".
 local weft = require "weft"
 local M = {}
 
@@ -29,6 +29,7 @@ function M.rng(seed)
     return r
 end
 
+local function plural(kind) return kind .. (kind:match "s$" and "es" or "s") end
 local function a(word) return (word:match("^[aeiou]") and "an " or "a ") .. word end
 function M.pair_caption(p) return ("%s %s %s %s %s"):format(a(p[1].color), p[1].kind, p.relation, a(p[2].color), p[2].kind) end
 local function shape(kind, color, x, y, radius) return { kind = kind, x = x, y = y, radius = radius, color = M.colors[color] } end
@@ -47,6 +48,46 @@ do
     end
 end
 
+-- Objects that training never sees, by "color kind".
+M.reserved = {}
+local function among(list, name)
+    for _, v in ipairs(list) do
+        if v == name then return true end
+    end
+end
+function M.reserve(text)
+    for name in text:gmatch "[^,]+" do
+        local color, kind = name:match "^%s*(%a+) (%a+)%s*$"
+        if not among(M.color_names, color) or not among(M.kinds, kind) then
+            error("what is reserved is a color and a kind, such as purple star; not " .. name, 0)
+        end
+        M.reserved[color .. " " .. kind] = true
+    end
+end
+
+-- White and black shapes, two kinds more, colored and graded backgrounds. To be called before anything is drawn.
+function M.enrich()
+    local function add(colors, names, more)
+        for _, m in ipairs(more) do
+            colors[m[1]] = { m[2], m[3], m[4] }
+            names[#names + 1] = m[1]
+        end
+    end
+    add(M.colors, M.color_names, { { "white", .97, .97, .97 }, { "black", .05, .05, .05 } })
+    add(M.backgrounds, M.background_names, { { "pink", .95, .74, .79 }, { "tan", .8, .7, .54 } })
+    table.move({ "diamond", "cross" }, 1, 2, #M.kinds + 1, M.kinds)
+    M.graded = true
+end
+
+local avoided           -- the background of the picture that is being made: no shape is of its color
+local function object(r)
+    local color, kind
+    repeat
+        color, kind = r.pick(M.color_names), r.pick(M.kinds)
+    until color ~= avoided and not M.reserved[color .. " " .. kind]
+    return { color = color, kind = kind }
+end
+
 -- Two shapes side by side or one above the other; the first is the subject.
 function M.draw_pair(r, p, scene)
     local r1, r2 = r.uniform(8.5, 11.5), r.uniform(8.5, 11.5)
@@ -61,36 +102,42 @@ end
 local function pair(r, scene)
     local p
     repeat
-        p = { { color = r.pick(M.color_names), kind = r.pick(M.kinds) }, { color = r.pick(M.color_names), kind = r.pick(M.kinds) }, relation = r.pick(M.relations) }
+        p = { object(r), object(r), relation = r.pick(M.relations) }
     until p[1].color ~= p[2].color and not M.held_out[M.pair_caption(p)]
     M.draw_pair(r, p, scene)
     return M.pair_caption(p), p
 end
 
 local function single(r, scene)
-    local color, kind, size = r.pick(M.color_names), r.pick(M.kinds), r.pick { "small", "large", "" }
+    local o, size = object(r), r.pick { "small", "large", "" }
     local range = M.sizes[size] or { 9.5, 13 }
     local radius = r.uniform(range[1], range[2])
-    scene[1] = shape(kind, color, inside(r.uniform(0, 64), radius), inside(r.uniform(0, 64), radius), radius)
-    return a((size ~= "" and size .. " " or "") .. color) .. " " .. kind, { { color = color, kind = kind }, size = size }
+    scene[1] = shape(o.kind, o.color, inside(r.uniform(0, 64), radius), inside(r.uniform(0, 64), radius), radius)
+    return a((size ~= "" and size .. " " or "") .. o.color) .. " " .. o.kind, { o, size = size }
 end
 
 local function several(r, scene)
-    local color, kind, n = r.pick(M.color_names), r.pick(M.kinds), r.pick { 2, 3 }
+    local o, n = object(r), r.pick { 2, 3 }
     while #scene < n do
         local x, y, free = r.uniform(11, 53), r.uniform(11, 53), true
         for _, s in ipairs(scene) do free = free and (s.x - x) ^ 2 + (s.y - y) ^ 2 > 21 ^ 2 end
-        if free then scene[#scene + 1] = shape(kind, color, x, y, r.uniform(7, 8.5))
+        if free then scene[#scene + 1] = shape(o.kind, o.color, x, y, r.uniform(7, 8.5))
         elseif r.uniform(0, 1) < 0.02 then for i = 1, #scene do scene[i] = nil end end
     end
-    return ("%s %s %ss"):format(M.numbers[n], color, kind), { { color = color, kind = kind }, count = n }
+    return ("%s %s %s"):format(M.numbers[n], o.color, plural(o.kind)), { o, count = n }
 end
 
 -- One picture: its scene for weft.draw_shapes, its caption, and what it shows.
 function M.sample(r)
     local name, what = r.pick(M.background_names), r.uniform(0, 1)
     local scene = { background = M.backgrounds[name] }
+    avoided = name
     local caption, spec = (what < 0.7 and pair or what < 0.85 and single or several)(r, scene)
+    if M.graded and r.uniform(0, 1) < 0.3 then          -- towards a lighter or darker shade of itself
+        local shade, to = r.uniform(-0.16, 0.16), {}
+        for k = 1, 3 do to[k] = math.min(math.max(scene.background[k] + shade, 0), 1) end
+        scene.to, scene.angle = to, r.uniform(0, 2 * math.pi)
+    end
     spec.background = name
     if r.uniform(0, 1) < 0.5 then caption = caption .. " on a " .. name .. " background" end
     return scene, caption, spec
@@ -100,7 +147,7 @@ end
 function M.words()
     local list = { "a", "an", "on", "of", "above", "below", "left", "right", "background" }
     for _, names in ipairs { M.color_names, M.kinds, M.background_names, { "small", "large", "two", "three" } } do table.move(names, 1, #names, #list + 1, list) end
-    for _, kind in ipairs(M.kinds) do list[#list + 1] = kind .. "s" end
+    for _, kind in ipairs(M.kinds) do list[#list + 1] = plural(kind) end
     return list
 end
 
@@ -109,6 +156,41 @@ function M.batch(r, n)
     local scenes, captions, specs = {}, {}, {}
     for i = 1, n do scenes[i], captions[i], specs[i] = M.sample(r) end
     return weft.draw_shapes(scenes):to("f32") * (1 / 255), captions, specs
+end
+
+-- Writes n pictures with captions as a folder that weft.dataset reads. each(i) → scene, caption
+local function write(folder, n, each)
+    local made = os.execute("mkdir -p '" .. folder:gsub("'", "'\\''") .. "'")
+    local metadata = made and assert(io.open(folder .. "/metadata.jsonl", "w"))
+    if not made then error(folder .. " cannot be made", 0) end
+    for i = 1, n do
+        local scope <close> = weft.scope()
+        local scene, caption = each(i)
+        weft.save_image(weft.draw_shapes { scene }:to("f32") * (1 / 255), ("%s/%06d.png"):format(folder, i))
+        assert(metadata:write(('{"file_name": "%06d.png", "text": "%s"}\n'):format(i, caption)))
+    end
+    assert(metadata:close())
+end
+
+if arg and (arg[0] or ""):match("shapes_data%.lua$") then
+    local o = weft.args {
+        "Draws captioned pictures of coloured shapes.",
+        { "out", nil, "folder for the pictures and metadata.jsonl", required = true },
+        { "count", 1000, "pictures", min = 1 },
+        { "seed", 1, "of the pictures" },
+        { "holdout", "", "objects that never appear, such as: purple star, red circle" },
+        { "held", false, "draw the pairs that training never sees instead, one after the other" },
+        { "rich", false, "more colours, kinds and backgrounds" },
+    }
+    if o.rich then M.enrich() end
+    M.reserve(o.holdout)
+    local r = M.rng(o.seed)
+    write(o.out, o.count, function(i)
+        if not o.held then return M.sample(r) end
+        local p, scene = M.held_list[1 + (i - 1) % #M.held_list], { background = M.backgrounds[r.pick(M.background_names)] }
+        M.draw_pair(r, p, scene)
+        return scene, M.pair_caption(p)
+    end)
 end
 
 return M
