@@ -35,7 +35,10 @@ typedef struct bench_state {
 typedef struct bench {
     const char *name, *summary;
     void (*setup)(weft_ctx *c, bench_state *s);
-    void (*run)(weft_ctx *c, bench_state *s);
+    void (*run)(weft_ctx *c, bench_state *s);               /* models; */
+    weft_tensor *(*op)(weft_ctx *c, bench_state *s);        /* or an operation, on each of the cases */
+    const struct op_case *cases;
+    bool gradients;                                         /* of everything that goes into the operation, by a random seed */
 } bench;
 
 static double now(void) {
@@ -143,27 +146,27 @@ static void gemm_setup(weft_ctx *c, bench_state *s) {       /* rows, inputs, out
     s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b));
     s->in[1] = noise(c, s, WEFT_SHAPE(s->op->c, s->op->b));
 }
-static void gemm_run(weft_ctx *c, bench_state *s) { weft_linear(c, s->in[0], s->in[1], NULL, WEFT_ACT_NONE, NULL); }
+static weft_tensor *gemm_op(weft_ctx *c, bench_state *s) { return weft_linear(c, s->in[0], s->in[1], NULL, WEFT_ACT_NONE, NULL); }
 
 static void conv_setup(weft_ctx *c, bench_state *s) {       /* images, side, inputs, outputs */
     s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->b, s->op->c));
     s->in[1] = noise(c, s, WEFT_SHAPE(s->op->d, s->op->c, 3, 3));
 }
-static void conv_run(weft_ctx *c, bench_state *s) { weft_conv2d(c, s->in[0], s->in[1], NULL, WEFT_CONV_SAME(3), NULL, NULL); }
+static weft_tensor *conv_op(weft_ctx *c, bench_state *s) { return weft_conv2d(c, s->in[0], s->in[1], NULL, WEFT_CONV_SAME(3), NULL, NULL); }
 
 static void attention_setup(weft_ctx *c, bench_state *s) {  /* images, queries, keys, heads, width */
     s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->d, s->op->e));
     s->in[1] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->c, s->op->d, s->op->e));
     s->in[2] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->c, s->op->d, s->op->e));
 }
-static void attention_run(weft_ctx *c, bench_state *s) { weft_attention(c, s->in[0], s->in[1], s->in[2], 0, false); }
+static weft_tensor *attention_op(weft_ctx *c, bench_state *s) { return weft_attention(c, s->in[0], s->in[1], s->in[2], 0, false); }
 
 static void norm_setup(weft_ctx *c, bench_state *s) {       /* images, side, channels */
     s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->b, s->op->c));
     s->in[1] = noise(c, s, WEFT_SHAPE(s->op->c));
     s->in[2] = noise(c, s, WEFT_SHAPE(s->op->c));
 }
-static void norm_run(weft_ctx *c, bench_state *s) { weft_group_norm(c, s->in[0], 32, 1e-5, s->in[1], s->in[2], WEFT_ACT_SILU); }
+static weft_tensor *norm_op(weft_ctx *c, bench_state *s) { return weft_group_norm(c, s->in[0], 32, 1e-5, s->in[1], s->in[2], WEFT_ACT_SILU); }
 
 static const op_case gemm_cases[] = { { 8192, 320, 320, 0, 0 }, { 8192, 320, 2560, 0, 0 }, { 8192, 1280, 320, 0, 0 }, { 2048, 640, 5120, 0, 0 },
                                       { 512, 1280, 10240, 0, 0 }, { 154, 768, 768, 0, 0 }, { 2048, 2048, 2048, 0, 0 }, { 0 } };
@@ -173,20 +176,33 @@ static const op_case attention_cases[] = { { 2, 4096, 4096, 8, 40 }, { 2, 1024, 
                                            { 1, 4096, 4096, 1, 512 }, { 0 } };
 static const op_case norm_cases[] = { { 2, 64, 320, 0, 0 }, { 2, 32, 640, 0, 0 }, { 1, 512, 128, 0, 0 }, { 0 } };
 
+
+/* What a training step of a small UNet on pixels, and one of SD 1.5's, spend their time in. */
+static const op_case gemm_grad_cases[] = { { 4096, 320, 320, 0, 0 }, { 4096, 320, 2560, 0, 0 }, { 4096, 1280, 320, 0, 0 }, { 1024, 640, 5120, 0, 0 },
+                                           { 256, 1280, 1280, 0, 0 }, { 77, 768, 320, 0, 0 }, { 16384, 128, 128, 0, 0 }, { 0 } };
+static const op_case conv_grad_cases[] = { { 16, 16, 64, 64, 0 }, { 16, 16, 128, 128, 0 }, { 16, 16, 256, 256, 0 }, { 4, 64, 128, 128, 0 }, { 1, 64, 320, 320, 0 },
+                                           { 1, 32, 640, 640, 0 }, { 1, 16, 1280, 1280, 0 }, { 0 } };
+static const op_case attention_grad_cases[] = { { 1, 4096, 4096, 8, 40 }, { 1, 1024, 1024, 8, 80 }, { 4, 256, 256, 8, 40 }, { 4, 256, 256, 8, 80 },
+                                                { 1, 4096, 77, 8, 40 }, { 0 } };
+static const op_case norm_grad_cases[] = { { 16, 16, 128, 0, 0 }, { 4, 64, 128, 0, 0 }, { 1, 64, 320, 0, 0 }, { 1, 32, 640, 0, 0 }, { 0 } };
+
 static const bench benches[] = {
-    { "sd15-unet", "one UNet evaluation, batch 2, 64×64 latents, 77 tokens", unet_setup, unet_run },
-    { "sd15-text", "the text encoder, batch 2, 77 tokens", text_setup, text_run },
-    { "vae-decode", "latent 64×64 to picture 512×512", decode_setup, decode_run },
-    { "vae-encode", "picture 512×512 to latent 64×64", encode_setup, encode_run },
-    { "train-unet", "gradients of a UNet of half the width, batch 2, 64×64 latents", train_setup, train_run },
-    { "train-again", "the same, blocks run again instead of kept", again_setup, train_run },
-    { "gemm", "linear layers: rows, inputs, outputs", gemm_setup, gemm_run },
-    { "conv", "3×3 convolutions: images, side, inputs, outputs", conv_setup, conv_run },
-    { "attention", "attention: images, queries, keys, heads, width", attention_setup, attention_run },
-    { "norm", "GroupNorm + SiLU: images, side, channels", norm_setup, norm_run },
+    { "sd15-unet", "one UNet evaluation, batch 2, 64×64 latents, 77 tokens", .setup = unet_setup, .run = unet_run },
+    { "sd15-text", "the text encoder, batch 2, 77 tokens", .setup = text_setup, .run = text_run },
+    { "vae-decode", "latent 64×64 to picture 512×512", .setup = decode_setup, .run = decode_run },
+    { "vae-encode", "picture 512×512 to latent 64×64", .setup = encode_setup, .run = encode_run },
+    { "train-unet", "gradients of a UNet of half the width, batch 2, 64×64 latents", .setup = train_setup, .run = train_run },
+    { "train-again", "the same, blocks run again instead of kept", .setup = again_setup, .run = train_run },
+    { "gemm", "linear layers: rows, inputs, outputs", .setup = gemm_setup, .op = gemm_op, .cases = gemm_cases },
+    { "conv", "3×3 convolutions: images, side, inputs, outputs", .setup = conv_setup, .op = conv_op, .cases = conv_cases },
+    { "attention", "attention: images, queries, keys, heads, width", .setup = attention_setup, .op = attention_op, .cases = attention_cases },
+    { "norm", "GroupNorm + SiLU: images, side, channels", .setup = norm_setup, .op = norm_op, .cases = norm_cases },
+    { "gemm-grad", "linear layers and their gradients", .setup = gemm_setup, .op = gemm_op, .cases = gemm_grad_cases, .gradients = true },
+    { "conv-grad", "3×3 convolutions and their gradients", .setup = conv_setup, .op = conv_op, .cases = conv_grad_cases, .gradients = true },
+    { "attn-grad", "attention and its gradients", .setup = attention_setup, .op = attention_op, .cases = attention_grad_cases, .gradients = true },
+    { "norm-grad", "GroupNorm + SiLU and their gradients", .setup = norm_setup, .op = norm_op, .cases = norm_grad_cases, .gradients = true },
 };
 enum { BENCHES = sizeof benches / sizeof benches[0] };
-static const op_case *const op_cases[BENCHES] = { NULL, NULL, NULL, NULL, NULL, NULL, gemm_cases, conv_cases, attention_cases, norm_cases };
 
 /* ---- running -------------------------------------------------------------------------------------------- */
 
@@ -212,6 +228,29 @@ static void print_numbers(const bench_result *r) {
     printf("\"seconds\": %.6g, \"gflops\": %.6g, \"peak_bytes\": %zu", r->seconds, r->flops / r->seconds / 1e9, r->peak);
 }
 
+/* Once: the model, or the operation with, where wanted, its gradients. in[5] is the gradients' seed, made at the first run. */
+static void run_once(weft_ctx *c, const bench *b, bench_state *s) {
+    if (b->run) {
+        b->run(c, s);
+        return;
+    }
+    if (!b->gradients) {
+        b->op(c, s);
+        return;
+    }
+    for (int i = 0; i < 5; i++)
+        if (s->in[i]) weft_zero_grad(s->in[i]);
+    if (weft_tape_begin(c)) return;
+    weft_tensor *y = b->op(c, s);
+    if (y && !s->in[5]) {
+        int64_t shape[WEFT_MAX_RANK];
+        for (int d = 0; d < weft_rank(y); d++) shape[d] = weft_dim(y, d);
+        s->in[5] = noise(c, s, weft_rank(y), shape);
+    }
+    if (y && weft_backward(c, y, s->in[5])) { /* told */ }
+    weft_tape_end(c);
+}
+
 /* One benchmark on one shape in a context of its own. */
 static int measure(const bench *b, const op_case *op, const bench_options *o, bench_result *out) {
     weft_ctx *c = weft_ctx_new(&(weft_options){ .device = o->device, .threads = o->threads, .precision = (weft_precision)o->precision });
@@ -222,11 +261,13 @@ static int measure(const bench *b, const op_case *op, const bench_options *o, be
     s.rng = weft_rng_new(c, WEFT_RNG_CPU, 0);
     if (!seconds) weft_fail(c, WEFT_E_MEMORY, "out of memory");
     if (weft_ok(c)) b->setup(c, &s);
+    for (int i = 0; b->gradients && i < 5; i++)
+        if (s.in[i]) weft_set_requires_grad(s.in[i], true);
     for (int i = -1; i < o->runs && weft_ok(c); i++) {
         if (i == 0) weft_memory_reset_peak(c);
         weft_scope run = weft_scope_named(c, b->name);
         double before = weft_flops(c), start = now();
-        b->run(c, &s);
+        run_once(c, b, &s);
         if (i >= 0) seconds[i] = now() - start;
         flops = weft_flops(c) - before;
         weft_scope_end(c, run, NULL);
@@ -248,8 +289,9 @@ static int measure(const bench *b, const op_case *op, const bench_options *o, be
 }
 
 /* All shapes of a benchmark. In JSON one object: the sums, and for operations each shape's own numbers in "cases". */
-static int run_bench(const bench *b, const op_case *cases, const bench_options *o) {
+static int run_bench(const bench *b, const bench_options *o) {
     static const op_case none;
+    const op_case *cases = b->cases;
     bench_result all = { 0 }, r = { 0 };
     if (o->json) printf("{\"name\": \"%s\", ", b->name);
     if (o->json && cases) fputs("\"cases\": [", stdout);
@@ -314,7 +356,7 @@ int command_bench(int argc, char **argv) {
     if (o.json && n > 1) puts("[");
     for (int i = 0; i < n && !status; i++) {
         if (o.json && i) puts(",");
-        status = run_bench(&benches[chosen[i]], op_cases[chosen[i]], &o);
+        status = run_bench(&benches[chosen[i]], &o);
     }
     if (o.json) puts(n > 1 ? "\n]" : "");
     return status;
