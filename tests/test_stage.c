@@ -338,6 +338,22 @@ TEST(schedulers_that_cannot_be) {
     bed_free(&b);
 }
 
+/* A training of one step is no use, but no crash. */
+TEST(the_shortest_training) {
+    struct bed b = bed_new("cpu");
+    for (int i = 0; weft_scheduler_kinds[i]; i++)
+        for (int karras = 0; karras < 2; karras++) {
+            weft_value tables[6] = { 0 };
+            if (CALL(&b, "Scheduler", tables, IN_TEXT("scheduler", weft_scheduler_kinds[i]->name), IN_INT("steps", 1),
+                     IN_INT("num_train_timesteps", 1), IN_TEXT("sigmas", karras ? "karras" : "plain"),
+                     IN_TEXT("config", "{\"rescale_betas_zero_snr\": true, \"skip_prk_steps\": true}")) == WEFT_OK)
+                CHECK_EQ(tables[5].i, 1);
+            drop(tables, 6);
+            weft_clear(b.c);
+        }
+    bed_free(&b);
+}
+
 TEST(steps_that_cannot_be) {
     struct bed b = bed_new("cpu");
     weft_ctx *c = b.c;

@@ -15,11 +15,6 @@ const weft_scheduler_kind *const weft_scheduler_kinds[] = {
     WEFT_KINDS(K)
 #undef K
     NULL };
-const char *const weft_scheduler_names[] = {
-#define K(name) #name,
-    WEFT_KINDS(K)
-#undef K
-    NULL };
 
 /* ---- the object ---------------------------------------------------------------------------------------------- */
 

@@ -55,9 +55,8 @@ struct weft_scheduler {
 };
 extern const weft_class weft_class_scheduler;
 
-/* The kinds in the order of the node's choices, NULL-terminated. */
+/* Diffusers' kinds in the order of kinds/list.h, NULL-terminated. */
 extern const weft_scheduler_kind *const weft_scheduler_kinds[];
-extern const char *const weft_scheduler_names[];
 
 /* A scheduler of diffusers' from its settings (copied). NULL with the error set. */
 weft_scheduler *weft_scheduler_new(weft_ctx *c, const weft_scheduler_kind *kind, const weft_scheduler_config *config,

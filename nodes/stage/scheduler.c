@@ -8,6 +8,7 @@
 #include <cjson/cJSON.h>
 
 #include "nodes/sampling/guide.h"
+#include "nodes/sampling/kinds/list.h"
 #include "nodes/stage/stage.h"
 
 bool weft_want_step(weft_ctx *c, const weft_scheduler *s, int64_t step, bool end) {
@@ -68,8 +69,9 @@ struct scheduler {
     struct tables tables;
 };
 
-static const char *const scheduler_choices[] = { "model", "ddpm", "ddim", "pndm", "unipc", "euler_discrete",
-                                                 "dpmsolver_multistep", NULL };
+#define K(name) #name,
+static const char *const scheduler_choices[] = { "model", WEFT_KINDS(K) NULL };
+#undef K
 static const char *const spacings[] = { "model", "leading", "linspace", "trailing", NULL };
 static const char *const predictions[] = { "model", "epsilon", "v_prediction", "sample", NULL };
 static const char *const beta_schedules[] = { "model", "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid",
@@ -78,11 +80,10 @@ static const char *const sigma_choices[] = { "model", "plain", "karras", NULL };
 
 /* The kind that the choice, or the model's settings, name. */
 static const weft_scheduler_kind *kind_of(weft_ctx *c, const struct scheduler *n) {
-    const char *name = scheduler_choices[n->scheduler], *class_name = n->model ? n->model->scheduler.class_name : "";
-    for (int i = 0; weft_scheduler_kinds[i]; i++) {
-        const weft_scheduler_kind *k = weft_scheduler_kinds[i];
-        if (n->scheduler ? !strcmp(k->name, name) : !strcmp(k->class_name, class_name)) return k;
-    }
+    const char *class_name = n->model ? n->model->scheduler.class_name : "";
+    if (n->scheduler) return weft_scheduler_kinds[n->scheduler - 1];
+    for (int i = 0; weft_scheduler_kinds[i]; i++)
+        if (!strcmp(weft_scheduler_kinds[i]->class_name, class_name)) return weft_scheduler_kinds[i];
     if (n->model)
         weft_fail(c, WEFT_E_ARGUMENT, "scheduler: the model names %.60s, which is not here; choose one", class_name);
     else weft_fail(c, WEFT_E_ARGUMENT, "scheduler: \"model\" wants a model; link one, or choose a scheduler");

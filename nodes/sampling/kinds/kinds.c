@@ -85,6 +85,7 @@ void weft_karras_levels(const weft_scheduler_config *k, double low, double high,
 double weft_timestep_between(const double *ratios, int n, double ratio) {
     double level = log(fmax(ratio, 1e-10));
     int low = 0;
+    if (n < 2) return 0;
     while (low < n - 2 && level >= logf((float)ratios[low + 1])) low++;
     double a = logf((float)ratios[low]), b = logf((float)ratios[low + 1]), w = fmin(fmax((a - level) / (a - b), 0), 1);
     return (1 - w) * low + w * (low + 1);
