@@ -49,7 +49,8 @@ weft_tensor *weft_tree_plain(weft_ctx *c, weft_tree *t, int64_t i, const char **
 /* Its name alone; NULL past the end, or with the error set. */
 const char *weft_tree_name(weft_ctx *c, weft_tree *t, int64_t i);
 int64_t weft_tree_count(const weft_tree *t);
-/* prefix: what stands before every name in the file ("text_model."), or "". */
+/* prefix: what stands before every name in the file ("text_model."), or "". An overlay is written as the tree below with
+ * its deltas and adapters merged into the weights. */
 weft_status weft_tree_write(
     weft_ctx *c, weft_tree *t, const char *prefix, const char *path, weft_dtype type) WEFT_MUST_CHECK;
 

@@ -271,43 +271,6 @@ weft_tensor *weft_tree_plain(weft_ctx *c, weft_tree *t, int64_t i, const char **
     return weft_plain(c, t->list[i].name, t->nodes[t->list[i].node].tensor);
 }
 
-/* prefix + name in the next free bytes of `names`; returns it. */
-static const char *file_name(char **names, const char *prefix, const char *name) {
-    char *start = *names;
-    *names = stpcpy(stpcpy(start, prefix), name) + 1;
-    return start;
-}
-
-weft_status weft_tree_write(weft_ctx *c, weft_tree *t, const char *prefix, const char *path, weft_dtype type) {
-    if (!weft_ok(c) || !param_list(t)) return weft_error(c);
-    size_t bytes = 1;
-    for (int64_t i = 0; i < t->count; i++) bytes += strlen(prefix) + strlen(t->list[i].name) + 1;
-    weft_st_item *items = weft_host_alloc(((size_t)t->count + 1) * sizeof *items);
-    char *names = weft_host_alloc(bytes), *free_name = names;
-    if (!items || !names) {
-        weft_fail(c, WEFT_E_MEMORY, "%s: no memory for the header", path);
-        goto out;
-    }
-    for (int64_t i = 0; i < t->count; i++) {
-        const struct param_node *node = &t->nodes[t->list[i].node];
-        if (node->pin && node->pin->entry->foreign) {
-            weft_fail(c, WEFT_E_TYPE, "%s: %s is %s, which Weft cannot write", path, t->list[i].name,
-                node->pin->entry->foreign);
-            goto out;
-        }
-        weft_dtype own = weft_type(node->tensor);
-        bool real = own == WEFT_F32 || own == WEFT_F16 || own == WEFT_BF16 || own == WEFT_F64;
-        const char *name = file_name(&free_name, prefix, t->list[i].name);
-        items[i] = (weft_st_item){ name, node->tensor, real ? type : own };
-    }
-    /* Other programs (transformers) refuse files that do not say whose layout they have. */
-    if (weft_st_write(c, path, items, t->count, (const char *const[]){ "format", "pt", NULL })) goto out;
-out:
-    weft_host_free(names);
-    weft_host_free(items);
-    return weft_error(c);
-}
-
 /* A key that nobody outside knows; where the system gives no randomness, the address and the time have to do. */
 static uint64_t secret(const weft_tree *t) {
     uint64_t key;

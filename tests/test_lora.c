@@ -1,6 +1,7 @@
 /* LoRA nodes on the tiny Stable Diffusion 1: what the models answer against diffusers (make_lora.py), stacks, what is
  * shared, what is told. */
 #include "nodes/lora/lora.h"
+#include "runtime/autograd.h"
 #include "tests/lora_bed.h"
 
 #define ANSWERS WEFT_SOURCE_DIR "/tests/golden/lora.safetensors"
@@ -229,6 +230,109 @@ TEST(what_does_not_fit_is_told) {
         weft_clear(b.c);
         weft_value_clear(&out[0]);
     }
+    for (int j = 0; j < 3; j++) weft_value_clear(&base[j]);
+    bed_free(&b);
+    drop_folder(folder);
+}
+
+/* ---- a new one, trained ---------------------------------------------------------------------------------------------- */
+
+/* One step down the gradient of the answers' mean square, as far as every value of B moves. */
+static void train(struct bed *b, weft_tree *tree, const weft_model *m, const weft_clip *k) {
+    weft_ctx *c = b->c;
+    weft_scope s = weft_scope_named(c, "train");
+    CHECK(!weft_tree_train(c, tree, NULL, true) && !weft_tape_begin(c));
+    weft_tensor *y = NULL;
+    if (m) {
+        weft_unet_inputs in = {
+            .sample = weft_to_nhwc(c, golden_input(c, "lora.sample", 6, WEFT_SHAPE(2, 4, 8, 8))),
+            .context = golden_input(c, "lora.context", 6, WEFT_SHAPE(2, 9, 128)),
+            .timesteps = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(2), (float[]){ 981, 20 }) };
+        y = weft_unet2d_condition(c, weft_root(tree), &m->config, &in);
+    } else {
+        weft_clip_text_outputs out;
+        weft_clip_text_inputs in = { .ids = weft_tensor_from(c, WEFT_I32, WEFT_SHAPE(1, 3), (int32_t[]){ 49406, 5, 49407 }),
+                                     .type = WEFT_F32, .layer = -1 };
+        if (!weft_clip_text(c, weft_root(tree), &k->config, &in, &out)) y = out.hidden;
+    }
+    CHECK(!weft_backward(c, weft_reduce_all(c, WEFT_REDUCE_MEAN, weft_unary(c, WEFT_UNARY_SQUARE, y)), NULL));
+    weft_tape_end(c);
+    CHECK_STR(weft_message(c), "");
+    const char *name;
+    weft_tensor *t;
+    for (int64_t i = 0; (t = weft_tree_trainable(tree, i, &name)); i++) {
+        if (!strstr(name, "lora_B")) continue;
+        weft_tensor *g = weft_grad(t), *size = g ? weft_reduce_all(c, WEFT_REDUCE_MAX, weft_unary(c, WEFT_UNARY_ABS, g)) : NULL;
+        double most = size ? weft_item(c, size) : 0;
+        CHECK(most > 0);
+        weft_tensor *step = most > 0 ? weft_affine(c, g, -0.2 / most, 0) : NULL;
+        CHECK(step && !weft_write(c, t, weft_data(step), (size_t)weft_count(t) * sizeof(float)));
+    }
+    CHECK(!weft_tree_train(c, tree, NULL, false));
+    weft_scope_end(c, s, NULL);
+}
+
+static bool ask_again(struct bed *b, const weft_value *model, const weft_value *clip, const struct answer *want,
+                      const char *how) {
+    static struct answer got;
+    if (!ask(b, model, clip, &got)) return false;
+    /* Merged and not merged, in f32 */
+    double unet = test_compare_f32(got.unet, want->unet, UNET_VALUES).max;
+    double text = test_compare_f32(got.text, want->text, TEXT_VALUES).max;
+    if (!(unet < 2e-4 && text < 2e-4)) TEST_FAIL("%s: off by %g (UNet), %g (text)", how, unet, text);
+    return true;
+}
+
+TEST(a_new_one_is_trained_saved_and_loaded) {
+    static const char *const styles[] = { "kohya", "diffusers" };
+    const char *folder;
+    struct bed b = lora_bed("cpu", WEFT_F32, &folder);
+    static char output[128], diffusers[128];
+    static struct answer plain, trained;
+    weft_value base[3] = { 0 }, at[2] = { 0 };
+    snprintf(output, sizeof output, "%s", in(folder, "models/loras"));
+    REQUIRE(load_tiny(&b, base) && ask(&b, &base[0], &base[1], &plain));
+    CALL_FAILS(&b, "no layer is called to_x", "LoraCreate", IN_OBJECT("model", MODEL_OF(base[0])),
+               IN_TEXT("targets", "to_x"));
+    CALL_FAILS(&b, "no layer is named", "LoraCreate", IN_OBJECT("model", MODEL_OF(base[0])), IN_TEXT("targets", " ,"));
+    CHECK(!CALL(&b, "LoraCreate", &at[0], IN_OBJECT("model", MODEL_OF(base[0])), IN_INT("rank", 3), IN_FLOAT("alpha", 2),
+                IN_TEXT("targets", "to_q, to_out.0 conv1 ff.net.0.proj")));
+    CHECK(!CALL(&b, "LoraCreateText", &at[1], IN_OBJECT("clip", CLIP_OF(base[1])), IN_INT("rank", 3)));
+    CHECK_STR(weft_message(b.c), "");
+    REQUIRE(at[0].object && at[1].object && ask(&b, &at[0], &at[1], &trained));
+    CHECK(test_compare_f32(trained.unet, plain.unet, UNET_VALUES).max < 1e-6);      /* changes nothing as yet */
+    train(&b, MODEL_OF(at[0])->weights->tree, MODEL_OF(at[0]), NULL);
+    train(&b, CLIP_OF(at[1])->weights->tree, NULL, CLIP_OF(at[1]));
+    REQUIRE(ask(&b, &at[0], &at[1], &trained));
+    CHECK(test_compare_f32(trained.unet, plain.unet, UNET_VALUES).rms > 0.01);
+    CHECK(test_compare_f32(trained.text, plain.text, TEXT_VALUES).rms > 0.01);
+    b.folders.output = output;
+    for (int i = 0; i < 2; i++) {
+        weft_value none[1] = { 0 }, loaded[2] = { 0 };
+        char name[64];
+        snprintf(name, sizeof name, "%s.safetensors", styles[i]);
+        CHECK(!CALL(&b, "LoraSave", none, IN_OBJECT("model", MODEL_OF(at[0])), IN_OBJECT("clip", CLIP_OF(at[1])),
+                    IN_TEXT("filename", name), IN_TEXT("style", styles[i]), IN_TEXT("dtype", "f32")));
+        CHECK_STR(weft_message(b.c), "");
+        for (int j = 0; j < 2; j++) weft_value_copy(&loaded[j], &base[j]);
+        CHECK(add(&b, loaded, name, 1, 1) && ask_again(&b, &loaded[0], &loaded[1], &trained, styles[i]));
+        for (int j = 0; j < 2; j++) weft_value_clear(&loaded[j]);
+    }
+    CALL_FAILS(&b, "neither model nor clip has adapters", "LoraSave", IN_OBJECT("model", MODEL_OF(base[0])));
+    /* A model over which adapters and another LoRA lie, saved whole */
+    weft_value none[1] = { 0 }, loaded[3] = { 0 };
+    CHECK(add(&b, at, "a.safetensors", 0.5, 0.5) && ask(&b, &at[0], &at[1], &trained));
+    snprintf(diffusers, sizeof diffusers, "%s", in(folder, "models/diffusers"));
+    mkdir(diffusers, 0755);
+    b.folders.output = diffusers;
+    CHECK(!CALL(&b, "DiffusersSave", none, IN_OBJECT("model", MODEL_OF(at[0])), IN_OBJECT("clip", CLIP_OF(at[1])),
+                IN_OBJECT("vae", (weft_vae *)base[2].object), IN_TEXT("folder", "whole"), IN_TEXT("dtype", "f32")));
+    CHECK_STR(weft_message(b.c), "");
+    CHECK(!CALL(&b, "DiffusersLoader", loaded, IN_TEXT("model_path", "whole")));
+    CHECK_STR(weft_message(b.c), "");
+    CHECK(loaded[0].object && ask_again(&b, &loaded[0], &loaded[1], &trained, "whole"));
+    for (int j = 0; j < 3; j++) weft_value_clear(&loaded[j]);
+    for (int j = 0; j < 2; j++) weft_value_clear(&at[j]);
     for (int j = 0; j < 3; j++) weft_value_clear(&base[j]);
     bed_free(&b);
     drop_folder(folder);
