@@ -7,7 +7,7 @@
 
 static const char state_key, error_key;
 
-/* ---- errors -------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
 
 /* Position and message. */
 static int error_text(lua_State *L) {
@@ -101,11 +101,15 @@ int bind_error(lua_State *L, weft_status status, const char *input, const char *
     return throw(L, status, (weft_fault){ .input = input });
 }
 
-const char *bind_near(lua_State *L, const char *best) { return best ? lua_pushfstring(L, "; did you mean %s?", best) : ""; }
+const char *bind_near(lua_State *L, const char *best) {
+    return best ? lua_pushfstring(L, "; did you mean %s?", best) : "";
+}
 
 const char *bind_kind(lua_State *L, int idx) {
     const bind_box *box = luaL_testudata(L, idx, BIND_OBJECT);
-    if (box) return box->object ? lua_pushfstring(L, "a %s", box->object->class->type) : "an object that its scope has freed";
+    if (box)
+        return box->object ? lua_pushfstring(L, "a %s", box->object->class->type)
+                           : "an object that its scope has freed";
     if (luaL_testudata(L, idx, BIND_TENSOR)) return "a tensor";
     if (lua_isnoneornil(L, idx)) return "nothing";
     if (lua_type(L, idx) == LUA_TSTRING) return lua_pushfstring(L, "the text \"%s\"", lua_tostring(L, idx));
@@ -113,7 +117,7 @@ const char *bind_kind(lua_State *L, int idx) {
     return lua_pushfstring(L, "a %s", luaL_typename(L, idx));
 }
 
-/* ---- calls from the runtime ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- calls from the runtime -------------------------------------------------------------------------------------- */
 
 /* The message handler: makes what was thrown the context's error, while Lua still protects us. */
 static int note_error(lua_State *L) {
@@ -129,7 +133,8 @@ static int note_error(lua_State *L) {
 bool bind_protected(bind_state *b, lua_CFunction run, void *user) {
     lua_State *L = b->L;
     weft_ctx *c = b->session.c;
-    if (!L || !lua_checkstack(L, 2 * LUA_MINSTACK)) return !weft_fail(c, WEFT_E_MEMORY, "no memory for a call into Lua");
+    if (!L || !lua_checkstack(L, 2 * LUA_MINSTACK))
+        return !weft_fail(c, WEFT_E_MEMORY, "no memory for a call into Lua");
     int top = lua_gettop(L);
     lua_pushcfunction(L, note_error);
     lua_pushcfunction(L, run);
@@ -140,7 +145,7 @@ bool bind_protected(bind_state *b, lua_CFunction run, void *user) {
     return !failed;
 }
 
-/* ---- the state ------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- the state --------------------------------------------------------------------------------------------------- */
 
 bind_state *bind_of(lua_State *L) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &state_key);
@@ -149,7 +154,8 @@ bind_state *bind_of(lua_State *L) {
     return b;
 }
 
-/* Everything that hung on the context is gone: Lua finalises in the opposite order of making, and this was the first. */
+/* Everything that hung on the context is gone: Lua finalises in the opposite order of making, and this was the
+ * first. */
 static int state_gc(lua_State *L) {
     bind_state *b = lua_touserdata(L, 1);
     weft_runner_free(b->runner);
@@ -212,10 +218,11 @@ bind_held *bind_hold(lua_State *L, void (*release)(void *p)) {
     return h;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 void bind_weigh(lua_State *L, bind_state *b) {
-    size_t live = weft_memory_live(b->session.c), limit = weft_memory_limit(b->session.c), step = b->base / 4 > 64 << 20 ? b->base / 4 : 64 << 20;
+    size_t live = weft_memory_live(b->session.c), limit = weft_memory_limit(b->session.c),
+           step = b->base / 4 > 64 << 20 ? b->base / 4 : 64 << 20;
     if (limit && step > limit / 16) step = limit / 16;
     if (live < b->base) b->base = live;
     if (live < b->base + step) return;
@@ -251,10 +258,12 @@ int bind_result(lua_State *L, bind_state *b, bind_compute *fn, const void *argum
     return 1;
 }
 
-/* ---- the module ---------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the module -------------------------------------------------------------------------------------------------- */
 
 static void make_state(lua_State *L) {
-    static const luaL_Reg error_methods[] = { { "__tostring", error_text }, { "__concat", error_concat }, { NULL, NULL } };
+    static const luaL_Reg error_methods[] = { { "__tostring", error_text },
+                                              { "__concat", error_concat },
+                                              { NULL, NULL } };
     luaL_newlib(L, error_methods);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &error_key);
     bind_state *b = bind_scratch(L, sizeof *b);

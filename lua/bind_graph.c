@@ -1,8 +1,8 @@
-/* Graphs: weft.graph.load(path), .parse(text), .new(); editing, checking, writing and running them. The runner and its cache belong to the Lua state, so a
- * graph that is run again runs only what has changed.
+/* Graphs: weft.graph.load(path), .parse(text), .new(); editing, checking, writing and running them. The runner and
+ * its cache belong to the Lua state, so a graph that is run again runs only what has changed.
  *
- * Ids are texts (whole numbers are taken as such). A link is {id, output}: the output's number as in the file, from 0 on, or its name.
- */
+ * Ids are texts (whole numbers are taken as such). A link is {id, output}: the output's number as in the file, from
+ * 0 on, or its name. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -18,7 +18,7 @@ typedef struct run_box {
     weft_runner *own;           /* of a run inside another; NULL: the state's */
 } run_box;
 
-/* ---- arguments -------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- arguments --------------------------------------------------------------------------------------------------- */
 
 weft_graph *bind_graph_try(lua_State *L, int idx) {
     bind_held *g = luaL_testudata(L, idx, GRAPH);
@@ -50,11 +50,13 @@ static int slot_at(lua_State *L, bind_state *b, int idx, const char *class_name)
         if (!strcmp(n->outputs[i].name, name)) return i;
         weft_nearest_try(&near, n->outputs[i].name);
     }
-    return bind_error(L, WEFT_E_ARGUMENT, NULL, "%s has no output %s%s", n ? n->name : "a node", name ? name : bind_kind(L, idx), bind_near(L, near.best));
+    return bind_error(L, WEFT_E_ARGUMENT, NULL, "%s has no output %s%s", n ? n->name : "a node",
+                      name ? name : bind_kind(L, idx), bind_near(L, near.best));
 }
 
 /* Throws unless the class has the input; NULL where the class is not known. */
-static const weft_port *port_of(lua_State *L, bind_state *b, const char *class_name, const char *id, const char *input) {
+static const weft_port *port_of(lua_State *L, bind_state *b, const char *class_name, const char *id,
+                                const char *input) {
     const weft_node *n = weft_registry_find(b->session.registry, class_name);
     weft_nearest near = { .name = input };
     if (!n) return NULL;
@@ -62,18 +64,21 @@ static const weft_port *port_of(lua_State *L, bind_state *b, const char *class_n
         if (!strcmp(p->name, input)) return p;
         weft_nearest_try(&near, p->name);
     }
-    bind_error_about(L, WEFT_E_ARGUMENT, (weft_fault){ .type = "unknown_input", .node = id, .class_name = class_name, .input = input }, "%s has no input %s%s", class_name, input,
-                     bind_near(L, near.best));
+    bind_error_about(L, WEFT_E_ARGUMENT,
+                     (weft_fault){ .type = "unknown_input", .node = id, .class_name = class_name, .input = input },
+                     "%s has no input %s%s", class_name, input, bind_near(L, near.best));
     return NULL;
 }
 
-/* ---- inputs ------------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- inputs ------------------------------------------------------------------------------------------------------ */
 
 /* What is to stand in an input: nothing (nil), a link (a table), or a literal. */
 struct wanted { const char *from; int slot; weft_value literal; };
 
-/* Reads the value at idx (absolute; it stays on the stack, and so does what it borrows from). Throws where the port does not take it. */
-static struct wanted read_input(lua_State *L, bind_state *b, weft_graph *g, int idx, const char *class_name, const char *id, const char *input) {
+/* Reads the value at idx (absolute; it stays on the stack, and so does what it borrows from). Throws where the port
+ * does not take it. */
+static struct wanted read_input(lua_State *L, bind_state *b, weft_graph *g, int idx, const char *class_name,
+                                const char *id, const char *input) {
     struct wanted w = { 0 };
     const weft_port *p = port_of(L, b, class_name, id, input);
     static const weft_port any = { .name = "value", .type = "*", .kind = WEFT_PORT_ANY };
@@ -88,33 +93,42 @@ static struct wanted read_input(lua_State *L, bind_state *b, weft_graph *g, int 
         return w;
     }
     if (p && (p->kind == WEFT_PORT_TENSOR || p->kind == WEFT_PORT_OBJECT))
-        bind_error_about(L, WEFT_E_ARGUMENT, about, "%s: input %s takes a link {id, output} to %s, not %s", class_name, input, p->type, bind_kind(L, idx));
+        bind_error_about(L, WEFT_E_ARGUMENT, about, "%s: input %s takes a link {id, output} to %s, not %s", class_name,
+                         input, p->type, bind_kind(L, idx));
     w.literal = bind_value_at(L, idx, p ? p : &any, about);
     if (w.literal.kind == WEFT_PORT_TENSOR || w.literal.kind == WEFT_PORT_OBJECT)
-        bind_error_about(L, WEFT_E_ARGUMENT, about, "%s: input %s: only numbers, text, true and false are written in a graph, not %s", class_name, input, bind_kind(L, idx));
+        bind_error_about(L, WEFT_E_ARGUMENT, about,
+                         "%s: input %s: only numbers, text, true and false are written in a graph, not %s", class_name,
+                         input, bind_kind(L, idx));
     return w;
 }
 
 static void write_input(weft_ctx *c, weft_graph *g, const char *id, const char *input, const struct wanted *w) {
-    weft_status status = w->from ? weft_graph_link(c, g, id, input, w->from, w->slot)
-                       : w->literal.kind ? weft_graph_set(c, g, id, input, &w->literal) : weft_graph_clear_input(c, g, id, input);
+    weft_status status = w->from           ? weft_graph_link(c, g, id, input, w->from, w->slot)
+                         : w->literal.kind ? weft_graph_set(c, g, id, input, &w->literal)
+                                           : weft_graph_clear_input(c, g, id, input);
     (void)status;       /* the context keeps it */
 }
 
-/* g:add(class[, inputs[, id]]) → id. All inputs are looked at before the node is added; those that are not given get their defaults. */
+/* g:add(class[, inputs[, id]]) → id. All inputs are looked at before the node is added; those that are not given get
+ * their defaults. */
 static int graph_add(lua_State *L) {
     bind_state *b = bind_open(L);
     weft_ctx *c = b->session.c;
     weft_graph *g = graph_at(L, "add");
-    const char *class_name = text_at(L, 2, "add", "class"), *id = lua_isnoneornil(L, 4) ? NULL : text_at(L, 4, "add", "id");
+    const char *class_name = text_at(L, 2, "add", "class"),
+               *id = lua_isnoneornil(L, 4) ? NULL : text_at(L, 4, "add", "id");
     lua_settop(L, 4);
     const weft_node *n = weft_registry_find(b->session.registry, class_name);
     if (!n)
-        return bind_error_about(L, WEFT_E_ARGUMENT, (weft_fault){ .type = "missing_node_type", .class_name = class_name }, "there is no class %s%s", class_name,
-                                bind_near(L, weft_registry_nearest(b->session.registry, class_name)));
-    if (!lua_isnoneornil(L, 3) && !lua_istable(L, 3)) return bind_error(L, WEFT_E_ARGUMENT, "inputs", "add: inputs: a table is wanted, not %s", bind_kind(L, 3));
+        return bind_error_about(
+            L, WEFT_E_ARGUMENT, (weft_fault){ .type = "missing_node_type", .class_name = class_name },
+            "there is no class %s%s", class_name, bind_near(L, weft_registry_nearest(b->session.registry, class_name)));
+    if (!lua_isnoneornil(L, 3) && !lua_istable(L, 3))
+        return bind_error(L, WEFT_E_ARGUMENT, "inputs", "add: inputs: a table is wanted, not %s", bind_kind(L, 3));
     for (lua_pushnil(L); lua_istable(L, 3) && lua_next(L, 3); lua_settop(L, 5)) {
-        if (lua_type(L, 5) != LUA_TSTRING) return bind_error(L, WEFT_E_ARGUMENT, "inputs", "add: inputs: names are texts, not %s", bind_kind(L, 5));
+        if (lua_type(L, 5) != LUA_TSTRING)
+            return bind_error(L, WEFT_E_ARGUMENT, "inputs", "add: inputs: names are texts, not %s", bind_kind(L, 5));
         read_input(L, b, g, 6, class_name, id, lua_tostring(L, 5));
     }
     lua_settop(L, 4);
@@ -139,7 +153,8 @@ static const char *class_at(lua_State *L, const weft_graph *g, const char *id) {
 static int graph_set(lua_State *L) {
     bind_state *b = bind_open(L);
     weft_graph *g = graph_at(L, "set");
-    const char *id = text_at(L, 2, "set", "id"), *class_name = class_at(L, g, id), *input = text_at(L, 3, "set", "input");
+    const char *id = text_at(L, 2, "set", "id"), *class_name = class_at(L, g, id),
+               *input = text_at(L, 3, "set", "input");
     lua_settop(L, 4);
     struct wanted w = read_input(L, b, g, 4, class_name, id, input);
     write_input(b->session.c, g, id, input, &w);
@@ -150,16 +165,20 @@ static int graph_set(lua_State *L) {
 static int graph_link(lua_State *L) {
     bind_state *b = bind_open(L);
     weft_graph *g = graph_at(L, "link");
-    const char *id = text_at(L, 2, "link", "id"), *class_name = class_at(L, g, id), *input = text_at(L, 3, "link", "input"), *from = text_at(L, 4, "link", "from");
+    const char *id = text_at(L, 2, "link", "id"), *class_name = class_at(L, g, id),
+               *input = text_at(L, 3, "link", "input"), *from = text_at(L, 4, "link", "from");
     port_of(L, b, class_name, id, input);
-    return weft_graph_link(b->session.c, g, id, input, from, slot_at(L, b, 5, weft_graph_class(g, from))) ? bind_throw(L, b) : 0;
+    return weft_graph_link(b->session.c, g, id, input, from, slot_at(L, b, 5, weft_graph_class(g, from)))
+               ? bind_throw(L, b)
+               : 0;
 }
 
 /* g:get(id, input) → a literal, a link {id, output}, or nil. */
 static int graph_get(lua_State *L) {
     bind_state *b = bind_open(L);
     weft_graph *g = graph_at(L, "get");
-    const char *id = text_at(L, 2, "get", "id"), *class_name = class_at(L, g, id), *input = text_at(L, 3, "get", "input"), *from;
+    const char *id = text_at(L, 2, "get", "id"), *class_name = class_at(L, g, id),
+               *input = text_at(L, 3, "get", "input"), *from;
     weft_value v = { 0 };
     int slot, found = weft_graph_input(g, id, input, &v, &from, &slot);
     if (!found) port_of(L, b, class_name, id, input);
@@ -200,7 +219,7 @@ static int graph_nodes(lua_State *L) {
     return 2;
 }
 
-/* ---- reading and writing ----------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- reading and writing ----------------------------------------------------------------------------------------- */
 
 static void free_graph(void *p) { weft_graph_free(p); }
 
@@ -223,7 +242,8 @@ static int parse(lua_State *L) {
     bind_state *b = bind_open(L);
     size_t size;
     text_at(L, 1, "parse", "text");
-    const char *text = lua_tolstring(L, 1, &size), *name = lua_isnoneornil(L, 2) ? "graph" : text_at(L, 2, "parse", "name");
+    const char *text = lua_tolstring(L, 1, &size),
+               *name = lua_isnoneornil(L, 2) ? "graph" : text_at(L, 2, "parse", "name");
     bind_held *box = new_graph(L);
     box->p = weft_graph_parse(b->session.c, b->session.registry, name, text, size);
     return box->p ? 1 : bind_throw(L, b);
@@ -257,12 +277,13 @@ static int graph_save(lua_State *L) {
     weft_ctx *c = b->session.c;
     const char *path = text_at(L, 2, "save", "path"), *text = json_of(L, b, graph_at(L, "save"), true);
     weft_file_out out = { 0 };
-    bool saved = weft_file_create(c, &out, path) && weft_file_write(c, &out, text, strlen(text)) && weft_file_write(c, &out, "\n", 1) && weft_file_commit(c, &out);
+    bool saved = weft_file_create(c, &out, path) && weft_file_write(c, &out, text, strlen(text)) &&
+                 weft_file_write(c, &out, "\n", 1) && weft_file_commit(c, &out);
     weft_file_discard(&out);
     return saved ? 0 : bind_throw(L, b);
 }
 
-/* ---- checking ------------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- checking ---------------------------------------------------------------------------------------------------- */
 
 static void push_faults(lua_State *L, const weft_faults *faults) {
     static const char *const keys[] = { "type", "node", "class", "input", "message", "details" };
@@ -299,7 +320,7 @@ static int graph_check(lua_State *L) {
     return 1;
 }
 
-/* ---- running -------------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 /* Where events go: the registry has, under the sink's address, a table {files = {…}, event = function or nil}. */
 struct sink { bind_state *b; };
@@ -325,14 +346,16 @@ static int tell(lua_State *L) {
     return 0;
 }
 
-static void on_event(void *user, const char *what, const char *node, const char *class_name, const char *file, double seconds) {
+static void on_event(void *user, const char *what, const char *node, const char *class_name, const char *file,
+                     double seconds) {
     struct sink *sink = user;
     struct happening h = { sink, what, node, class_name, file, seconds };
     if (file || sink->b->tells_events) bind_protected(sink->b, tell, &h);
 }
 
 /* What the state's runner tells goes to the run that goes on. */
-static void on_event_of_state(void *user, const char *what, const char *node, const char *class_name, const char *file, double seconds) {
+static void on_event_of_state(void *user, const char *what, const char *node, const char *class_name, const char *file,
+                              double seconds) {
     bind_state *b = user;
     if (b->sink) on_event(b->sink, what, node, class_name, file, seconds);
 }
@@ -366,10 +389,12 @@ static int throw_run(lua_State *L, bind_state *b, const weft_runner *runner) {
     return lua_error(L);
 }
 
-/* The options' targets (NULL: all outputs) and event function; leaves what they need on the stack below the sink's table, which is on top. */
+/* The options' targets (NULL: all outputs) and event function; leaves what they need on the stack below the sink's
+ * table, which is on top. */
 static const char *const *read_options(lua_State *L, bool *events) {
     const char *const *targets = NULL;
-    if (!lua_isnoneornil(L, 2) && !lua_istable(L, 2)) bind_error(L, WEFT_E_ARGUMENT, NULL, "run: a table {targets=, event=} is wanted, not %s", bind_kind(L, 2));
+    if (!lua_isnoneornil(L, 2) && !lua_istable(L, 2))
+        bind_error(L, WEFT_E_ARGUMENT, NULL, "run: a table {targets=, event=} is wanted, not %s", bind_kind(L, 2));
     lua_settop(L, 2);
     *events = false;
     if (lua_istable(L, 2)) {
@@ -378,7 +403,8 @@ static const char *const *read_options(lua_State *L, bool *events) {
             weft_nearest near = { .name = name };
             weft_nearest_try(&near, "targets");
             weft_nearest_try(&near, "event");
-            if (strcmp(name, "targets") && strcmp(name, "event")) bind_error(L, WEFT_E_ARGUMENT, NULL, "run has no option %s%s", name, bind_near(L, near.best));
+            if (strcmp(name, "targets") && strcmp(name, "event"))
+                bind_error(L, WEFT_E_ARGUMENT, NULL, "run has no option %s%s", name, bind_near(L, near.best));
             lua_pop(L, 1);
         }
         if (lua_getfield(L, 2, "targets") != LUA_TNIL) targets = read_targets(L, lua_gettop(L));
@@ -393,8 +419,8 @@ static const char *const *read_options(lua_State *L, bool *events) {
     return targets;
 }
 
-/* g:run{targets = ids, event = function(what, node, class, file, seconds)} → the run. Inside another run (from a node written in Lua) it has a runner of
- * its own, which lives as long as the result. */
+/* g:run{targets = ids, event = function(what, node, class, file, seconds)} → the run. Inside another run (from a
+ * node written in Lua) it has a runner of its own, which lives as long as the result. */
 static int graph_run(lua_State *L) {
     bind_state *b = bind_open(L);
     weft_ctx *c = b->session.c;
@@ -413,7 +439,9 @@ static int graph_run(lua_State *L) {
     lua_setiuservalue(L, -2, 2);
     weft_runner **runner = outer_sink ? &box->own : &b->runner;
     if (!*runner)
-        *runner = weft_runner_new(c, b->session.registry, &(weft_runner_options){ .folders = b->session.folders, .event = on_event_of_state, .user = b });
+        *runner = weft_runner_new(
+            c, b->session.registry,
+            &(weft_runner_options){ .folders = b->session.folders, .event = on_event_of_state, .user = b });
     if (!*runner) return bind_throw(L, b);
     lua_pushvalue(L, table);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &sink);
@@ -422,7 +450,8 @@ static int graph_run(lua_State *L) {
     double start = now();
     b->sink = &sink;
     b->tells_events = events;
-    weft_status status = weft_runner_run(*runner, g, targets);      /* it makes room by itself, and what was saved must not be saved twice */
+    weft_status status = weft_runner_run(
+        *runner, g, targets); /* it makes room by itself, and what was saved must not be saved twice */
     b->sink = outer_sink;
     b->tells_events = outer_tells;
     bind_leave(b, outer);
@@ -448,11 +477,15 @@ static int run_output(lua_State *L) {
     lua_settop(L, 3);
     const char *id = text_at(L, 2, "output", "id");
     if (!box->own && (box->number != b->last_run || !b->runner))
-        return bind_error(L, WEFT_E_ARGUMENT, NULL, "output: another graph was run since; take outputs before the next run");
+        return bind_error(L, WEFT_E_ARGUMENT, NULL,
+                          "output: another graph was run since; take outputs before the next run");
     lua_getiuservalue(L, 1, 2);
     const weft_graph *g = bind_graph_try(L, -1);
-    const weft_value *v = weft_runner_output(box->own ? box->own : b->runner, id, slot_at(L, b, 3, g ? weft_graph_class(g, id) : NULL));
-    if (!v) return bind_error_about(L, WEFT_E_ARGUMENT, (weft_fault){ .node = id }, "output: node %s gave no such output in this run", id);
+    const weft_value *v = weft_runner_output(box->own ? box->own : b->runner, id,
+                                             slot_at(L, b, 3, g ? weft_graph_class(g, id) : NULL));
+    if (!v)
+        return bind_error_about(L, WEFT_E_ARGUMENT, (weft_fault){ .node = id },
+                                "output: node %s gave no such output in this run", id);
     bind_push_value(L, b, v);
     return 1;
 }
@@ -477,8 +510,11 @@ static int run_gc(lua_State *L) {
 
 void bind_add_graph(lua_State *L) {
     static const luaL_Reg functions[] = { { "load", load }, { "parse", parse }, { "new", new }, { NULL, NULL } };
-    static const luaL_Reg methods[] = { { "add", graph_add }, { "set", graph_set }, { "link", graph_link }, { "get", graph_get }, { "remove", graph_remove }, { "nodes", graph_nodes },
-                                        { "json", graph_json }, { "save", graph_save }, { "check", graph_check }, { "run", graph_run }, { NULL, NULL } };
+    static const luaL_Reg methods[] = {
+        { "add", graph_add },       { "set", graph_set },     { "link", graph_link }, { "get", graph_get },
+        { "remove", graph_remove }, { "nodes", graph_nodes }, { "json", graph_json }, { "save", graph_save },
+        { "check", graph_check },   { "run", graph_run },     { NULL, NULL }
+    };
     static const luaL_Reg run[] = { { "__index", run_index }, { "__gc", run_gc }, { NULL, NULL } };
     luaL_newmetatable(L, GRAPH);
     luaL_setfuncs(L, methods, 0);

@@ -1,4 +1,5 @@
-/* The part of the module that is written in Lua: lua/lib/NAME.lua, built into the program, is weft.NAME and require "weft.NAME"; loaded on first use. */
+/* The part of the module that is written in Lua: lua/lib/NAME.lua, built into the program, is weft.NAME and require
+ * "weft.NAME"; loaded on first use. */
 #include <string.h>
 #include "lua/bind.h"
 #include "runtime/nearest.h"
@@ -39,9 +40,11 @@ static int module_index(lua_State *L) {
 
 /* weft.nearest(name, names): the nearest within a few edits, or nil. */
 static int nearest(lua_State *L) {
-    if (lua_type(L, 1) != LUA_TSTRING || !lua_istable(L, 2)) return bind_error(L, WEFT_E_ARGUMENT, NULL, "nearest takes a text and a list of texts");
+    if (lua_type(L, 1) != LUA_TSTRING || !lua_istable(L, 2))
+        return bind_error(L, WEFT_E_ARGUMENT, NULL, "nearest takes a text and a list of texts");
     weft_nearest near = { .name = lua_tostring(L, 1) };
-    for (lua_Integer i = 1; lua_rawgeti(L, 2, i) == LUA_TSTRING; i++, lua_pop(L, 1)) weft_nearest_try(&near, lua_tostring(L, -1));
+    for (lua_Integer i = 1; lua_rawgeti(L, 2, i) == LUA_TSTRING; i++, lua_pop(L, 1))
+        weft_nearest_try(&near, lua_tostring(L, -1));
     lua_pushstring(L, near.best);
     return 1;
 }

@@ -1,10 +1,10 @@
-/* Node classes as functions: weft.node.KSampler{model = m, seed = 1, …} returns the class's outputs in order. One caller for all classes: what a class takes
- * and gives is read from its descriptor. */
+/* Node classes as functions: weft.node.KSampler{model = m, seed = 1, …} returns the class's outputs in order. One
+ * caller for all classes: what a class takes and gives is read from its descriptor. */
 #include <string.h>
 #include "lua/bind.h"
 #include "runtime/nearest.h"
 
-/* ---- values ------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 #define VALUES "weft.values"
 typedef struct values { int n; weft_value v[]; } values;
@@ -30,8 +30,8 @@ void bind_values_clear(lua_State *L, int idx) { clear(lua_touserdata(L, idx)); }
 static int unfit(lua_State *L, int idx, const weft_port *p, weft_fault about, const char *wanted) {
     about.type = "invalid_input_type";
     about.input = p->name;
-    return bind_error_about(L, WEFT_E_ARGUMENT, about, "%s: %s %s takes %s, not %s", about.class_name, about.details ? about.details : "input", p->name, wanted,
-                            bind_kind(L, idx));
+    return bind_error_about(L, WEFT_E_ARGUMENT, about, "%s: %s %s takes %s, not %s", about.class_name,
+                            about.details ? about.details : "input", p->name, wanted, bind_kind(L, idx));
 }
 
 /* Any Lua value that has a kind of its own. */
@@ -39,9 +39,11 @@ static weft_value plain_value(lua_State *L, int idx) {
     const bind_box *box;
     switch (lua_type(L, idx)) {
     case LUA_TBOOLEAN: return (weft_value){ .kind = WEFT_PORT_BOOL, .type = "BOOLEAN", .b = lua_toboolean(L, idx) };
-    case LUA_TSTRING: return (weft_value){ .kind = WEFT_PORT_STRING, .type = "STRING", .s = (char *)(uintptr_t)lua_tostring(L, idx) };
+    case LUA_TSTRING:
+        return (weft_value){ .kind = WEFT_PORT_STRING, .type = "STRING", .s = (char *)(uintptr_t)lua_tostring(L, idx) };
     case LUA_TNUMBER:
-        if (lua_isinteger(L, idx)) return (weft_value){ .kind = WEFT_PORT_INT, .type = "INT", .i = lua_tointeger(L, idx) };
+        if (lua_isinteger(L, idx))
+            return (weft_value){ .kind = WEFT_PORT_INT, .type = "INT", .i = lua_tointeger(L, idx) };
         return (weft_value){ .kind = WEFT_PORT_FLOAT, .type = "FLOAT", .f = lua_tonumber(L, idx) };
     default: break;
     }
@@ -59,8 +61,10 @@ weft_value bind_value_at(lua_State *L, int idx, const weft_port *p, weft_fault a
     switch (p->kind) {
     case WEFT_PORT_INT:
         if (p->flags & WEFT_PORT_U64 && (lua_isinteger(L, idx) || v.kind == WEFT_PORT_STRING))
-            return (weft_value){ .kind = WEFT_PORT_INT, .type = "U64", .u = bind_seed_at(L, idx, about.class_name, p->name) };
-        if (v.kind == WEFT_PORT_FLOAT) v = (weft_value){ .kind = WEFT_PORT_INT, .type = "INT", .i = lua_tointegerx(L, idx, &whole) };
+            return (weft_value){
+                .kind = WEFT_PORT_INT, .type = "U64", .u = bind_seed_at(L, idx, about.class_name, p->name) };
+        if (v.kind == WEFT_PORT_FLOAT)
+            v = (weft_value){ .kind = WEFT_PORT_INT, .type = "INT", .i = lua_tointegerx(L, idx, &whole) };
         if (v.kind != WEFT_PORT_INT || !whole) unfit(L, idx, p, about, "a whole number");
         return v;
     case WEFT_PORT_FLOAT:
@@ -70,7 +74,8 @@ weft_value bind_value_at(lua_State *L, int idx, const weft_port *p, weft_fault a
         if (v.kind != WEFT_PORT_BOOL) unfit(L, idx, p, about, "true or false");
         return v;
     case WEFT_PORT_STRING: case WEFT_PORT_CHOICE: case WEFT_PORT_FILE:
-        if (v.kind == WEFT_PORT_STRING && strlen(v.s) != lua_rawlen(L, idx)) unfit(L, idx, p, about, "text without zero bytes");
+        if (v.kind == WEFT_PORT_STRING && strlen(v.s) != lua_rawlen(L, idx))
+            unfit(L, idx, p, about, "text without zero bytes");
         if (v.kind != WEFT_PORT_STRING) unfit(L, idx, p, about, "text");
         return v;
     case WEFT_PORT_TENSOR:
@@ -78,7 +83,8 @@ weft_value bind_value_at(lua_State *L, int idx, const weft_port *p, weft_fault a
         v.type = p->type;
         return v;
     case WEFT_PORT_OBJECT:
-        if (v.kind != WEFT_PORT_OBJECT || !weft_type_fits(v.type, p->type)) unfit(L, idx, p, about, lua_pushfstring(L, "a %s", p->type));
+        if (v.kind != WEFT_PORT_OBJECT || !weft_type_fits(v.type, p->type))
+            unfit(L, idx, p, about, lua_pushfstring(L, "a %s", p->type));
         return v;
     case WEFT_PORT_ANY:
         if (!v.kind) unfit(L, idx, p, about, "a number, text, true or false, a tensor or an object");
@@ -99,7 +105,7 @@ void bind_push_value(lua_State *L, bind_state *b, const weft_value *v) {
     }
 }
 
-/* ---- calling --------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- calling ----------------------------------------------------------------------------------------------------- */
 
 /* The table's inputs as names and values; values borrow from the table at idx. Returns how many. */
 static int read_inputs(lua_State *L, int idx, const weft_node *node, const char **names, weft_value *given) {
@@ -121,8 +127,9 @@ static int read_inputs(lua_State *L, int idx, const weft_node *node, const char 
         for (; p && p->name && strcmp(p->name, name); p++) weft_nearest_try(&near, p->name);
         if (p && p->name) continue;
         name = luaL_tolstring(L, -2, NULL);
-        bind_error_about(L, WEFT_E_ARGUMENT, (weft_fault){ .class_name = node->name, .input = name, .type = "unknown_input" }, "%s has no input %s%s", node->name, name,
-                         bind_near(L, near.best));
+        bind_error_about(L, WEFT_E_ARGUMENT,
+                         (weft_fault){ .class_name = node->name, .input = name, .type = "unknown_input" },
+                         "%s has no input %s%s", node->name, name, bind_near(L, near.best));
     }
     return n;
 }
@@ -138,7 +145,9 @@ static int call(lua_State *L) {
         lua_newtable(L);
         lua_replace(L, 1);
     }
-    if (!lua_istable(L, 1)) return bind_error(L, WEFT_E_ARGUMENT, NULL, "%s takes its inputs as a table {name = value}, not %s", node->name, bind_kind(L, 1));
+    if (!lua_istable(L, 1))
+        return bind_error(L, WEFT_E_ARGUMENT, NULL, "%s takes its inputs as a table {name = value}, not %s", node->name,
+                          bind_kind(L, 1));
     luaL_checkstack(L, outputs + 10, node->name);
     const char **names = bind_scratch(L, (size_t)inputs * sizeof *names);
     weft_value *given = bind_scratch(L, (size_t)inputs * sizeof *given);
@@ -146,7 +155,8 @@ static int call(lua_State *L) {
     weft_value *out = bind_values_new(L, outputs);
     int at = lua_gettop(L);
     lua_State *outer = bind_enter(b, L);
-    while (weft_node_call(c, b->session.registry, &b->session.folders, node->name, names, given, n, out) && !(node->flags & WEFT_NODE_OUTPUT) && bind_retry(L, b)) { }
+    while (weft_node_call(c, b->session.registry, &b->session.folders, node->name, names, given, n, out) &&
+           !(node->flags & WEFT_NODE_OUTPUT) && bind_retry(L, b)) {}
     bind_leave(b, outer);
     if (!weft_ok(c)) return bind_throw(L, b);
     for (int i = 0; i < outputs; i++) bind_push_value(L, b, &out[i]);
@@ -161,8 +171,8 @@ static int class_index(lua_State *L) {
     const char *name = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : luaL_tolstring(L, 2, NULL);
     const weft_node *node = weft_registry_find(r, name);
     if (!node || !node->run)
-        return bind_error_about(L, WEFT_E_ARGUMENT, (weft_fault){ .class_name = name, .type = "missing_node_type" }, "there is no class %s%s", name,
-                                bind_near(L, weft_registry_nearest(r, name)));
+        return bind_error_about(L, WEFT_E_ARGUMENT, (weft_fault){ .class_name = name, .type = "missing_node_type" },
+                                "there is no class %s%s", name, bind_near(L, weft_registry_nearest(r, name)));
     lua_pushlightuserdata(L, (void *)(uintptr_t)node);
     lua_pushcclosure(L, call, 1);
     lua_pushvalue(L, 2);
@@ -171,7 +181,7 @@ static int class_index(lua_State *L) {
     return 1;
 }
 
-/* ---- telling of classes ------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- telling of classes ------------------------------------------------------------------------------------------ */
 
 static int node_names(lua_State *L) {
     weft_registry *r = bind_open(L)->session.registry;
@@ -192,7 +202,8 @@ static void set_text(lua_State *L, const char *key, const char *text) {
 
 static void set_number(lua_State *L, const char *key, const weft_port *p, double v) {
     if (p->kind == WEFT_PORT_INT && v > -0x1p63 && v < 0x1p63) lua_pushinteger(L, (lua_Integer)v);
-    else if (p->kind == WEFT_PORT_INT && p->flags & WEFT_PORT_U64) lua_pushinteger(L, -1);     /* 2⁶⁴ − 1, in Lua's reading */
+    else if (p->kind == WEFT_PORT_INT && p->flags & WEFT_PORT_U64)
+        lua_pushinteger(L, -1); /* 2⁶⁴ − 1, in Lua's reading */
     else if (p->kind == WEFT_PORT_INT) lua_pushinteger(L, v > 0 ? LUA_MAXINTEGER : LUA_MININTEGER);
     else lua_pushnumber(L, v);
     lua_setfield(L, -2, key);
@@ -235,7 +246,9 @@ static int describe(lua_State *L) {
     weft_registry *r = bind_open(L)->session.registry;
     const char *name = luaL_tolstring(L, 1, NULL);
     const weft_node *n = weft_registry_find(r, name);
-    if (!n) return bind_error(L, WEFT_E_ARGUMENT, NULL, "there is no class %s%s", name, bind_near(L, weft_registry_nearest(r, name)));
+    if (!n)
+        return bind_error(L, WEFT_E_ARGUMENT, NULL, "there is no class %s%s", name,
+                          bind_near(L, weft_registry_nearest(r, name)));
     lua_newtable(L);
     set_text(L, "name", n->name);
     set_text(L, "title", n->title ? n->title : n->name);

@@ -1,13 +1,13 @@
 /* Node classes written in Lua:
  *
  *     weft.register{ name = "Brighten", category = "image", summary = "Makes a picture brighter.",
- *         inputs = { {name = "image", type = "IMAGE"}, {name = "by", type = "FLOAT", default = 0.1, min = -1, max = 1} },
- *         outputs = { {name = "IMAGE", type = "IMAGE"} },
- *         run = function(inputs) return (inputs.image + inputs.by):clamp(0, 1) end }
+ *         inputs = { {name = "image", type = "IMAGE"}, {name = "by", type = "FLOAT", default = 0.1, min = -1, max = 1}
+ * }, outputs = { {name = "IMAGE", type = "IMAGE"} }, run = function(inputs) return (inputs.image + inputs.by):clamp(0,
+ * 1) end }
  *
- * A class is a descriptor as any other, so graphs, checks, calls and the cache treat it alike; it is taken to be a pure function of its inputs unless it says
- * output = true or volatile = true. A port of a type that no class in C has carries any Lua value, as an object whose field `value` it is.
- */
+ * A class is a descriptor as any other, so graphs, checks, calls and the cache treat it alike; it is taken to be a
+ * pure function of its inputs unless it says output = true or volatile = true. A port of a type that no class in C
+ * has carries any Lua value, as an object whose field `value` it is. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,9 +22,10 @@ typedef struct lua_node {
     weft_port inputs[PORTS + 1], outputs[PORTS + 1];
 } lua_node;
 
-/* The registry has, under the lua_node's address, {[1] = its userdata, run = function, and the texts that it points at}. */
+/* The registry has, under the lua_node's address, {[1] = its userdata, run = function, and the texts that it points
+ * at}. */
 
-/* ---- Lua values as objects --------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Lua values as objects --------------------------------------------------------------------------------------- */
 
 typedef struct lua_object { weft_object object; lua_State *main; int reference; } lua_object;
 
@@ -53,7 +54,7 @@ static weft_object *new_object(lua_State *L, const weft_class *class) {
     return &v->object;
 }
 
-/* ---- running ----------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 struct running { const lua_node *n; void *self; };
 
@@ -69,7 +70,8 @@ static void push_input(lua_State *L, const struct running *r, const weft_port *p
     else bind_push_value(L, r->n->state, &v);
 }
 
-/* The result at idx into its field: what it points at stays alive, as nothing runs in Lua between this and the engine's copying it. */
+/* The result at idx into its field: what it points at stays alive, as nothing runs in Lua between this and the
+ * engine's copying it. */
 static void take_output(lua_State *L, const struct running *r, int i, int idx) {
     const weft_port *p = &r->n->outputs[i];
     const weft_class *own = &r->n->classes[i];
@@ -99,7 +101,8 @@ static int run_in_lua(lua_State *L) {
     lua_call(L, 1, outputs);
     for (int i = 0; i < outputs; i++) {
         int idx = lua_gettop(L) - outputs + 1 + i;
-        if (lua_isnil(L, idx)) bind_error(L, WEFT_E_ARGUMENT, NULL, "run() gave nothing for output %s", r->n->outputs[i].name);
+        if (lua_isnil(L, idx))
+            bind_error(L, WEFT_E_ARGUMENT, NULL, "run() gave nothing for output %s", r->n->outputs[i].name);
         take_output(L, r, i, idx);
     }
     return 0;
@@ -110,7 +113,7 @@ static void run_node(weft_ctx *c, void *self) {
     bind_protected(n->state, run_in_lua, &(struct running){ n, self });
 }
 
-/* ---- the descriptor ---------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- the descriptor ---------------------------------------------------------------------------------------------- */
 
 /* What is being registered: the argument is at 1, the anchor, which keeps texts, at 2. */
 struct reading { lua_node *n; weft_registry *registry; const char *class_name; };
@@ -146,13 +149,15 @@ static bool flag_field(lua_State *L, int idx, const char *key) {
 }
 
 static const char *const *choices_field(lua_State *L, int idx, const char *class_name) {
-    if (lua_getfield(L, idx, "choices") != LUA_TTABLE || !lua_rawlen(L, -1)) wrong(L, class_name, "choices", "a list of texts is wanted");
+    if (lua_getfield(L, idx, "choices") != LUA_TTABLE || !lua_rawlen(L, -1))
+        wrong(L, class_name, "choices", "a list of texts is wanted");
     size_t n = lua_rawlen(L, -1);
     const char **choices = bind_scratch(L, (n + 1) * sizeof *choices);
     lua_pushvalue(L, -1);
     lua_rawseti(L, 2, (lua_Integer)lua_rawlen(L, 2) + 1);
     for (size_t i = 0; i < n; i++) {
-        if (lua_rawgeti(L, -2, (lua_Integer)i + 1) != LUA_TSTRING) wrong(L, class_name, "choices", "a list of texts is wanted");
+        if (lua_rawgeti(L, -2, (lua_Integer)i + 1) != LUA_TSTRING)
+            wrong(L, class_name, "choices", "a list of texts is wanted");
         choices[i] = lua_tostring(L, -1);
         lua_rawseti(L, 2, (lua_Integer)lua_rawlen(L, 2) + 1);
     }
@@ -160,7 +165,8 @@ static const char *const *choices_field(lua_State *L, int idx, const char *class
     return choices;
 }
 
-/* How a class in C carries this type; 0 where none has it. For an output, any type that fits counts: what is taken for a MODEL must be one. */
+/* How a class in C carries this type; 0 where none has it. For an output, any type that fits counts: what is taken
+ * for a MODEL must be one. */
 static weft_port_kind kind_in_c(const weft_registry *registry, const char *type, bool output) {
     const weft_node *n;
     for (int i = 0; (n = weft_registry_at(registry, i)); i++) {
@@ -175,9 +181,10 @@ static weft_port_kind kind_in_c(const weft_registry *registry, const char *type,
 }
 
 static weft_port_kind kind_of(const struct reading *r, const weft_port *p, bool output) {
-    static const struct { const char *type; weft_port_kind kind; } plain[] = {
-        { "INT", WEFT_PORT_INT }, { "FLOAT", WEFT_PORT_FLOAT }, { "BOOLEAN", WEFT_PORT_BOOL }, { "STRING", WEFT_PORT_STRING }, { "COMBO", WEFT_PORT_CHOICE },
-        { "TENSOR", WEFT_PORT_TENSOR }, { "IMAGE", WEFT_PORT_TENSOR }, { "MASK", WEFT_PORT_TENSOR }, { "*", WEFT_PORT_ANY } };
+    static const struct { const char *type; weft_port_kind kind;
+    } plain[] = { { "INT", WEFT_PORT_INT },       { "FLOAT", WEFT_PORT_FLOAT },  { "BOOLEAN", WEFT_PORT_BOOL },
+                  { "STRING", WEFT_PORT_STRING }, { "COMBO", WEFT_PORT_CHOICE }, { "TENSOR", WEFT_PORT_TENSOR },
+                  { "IMAGE", WEFT_PORT_TENSOR },  { "MASK", WEFT_PORT_TENSOR },  { "*", WEFT_PORT_ANY } };
     for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
         if (!strcmp(plain[i].type, p->type)) return plain[i].kind;
     weft_port_kind kind = kind_in_c(r->registry, p->type, output);
@@ -186,7 +193,7 @@ static weft_port_kind kind_of(const struct reading *r, const weft_port *p, bool 
 
 /* Range and default of a number, which start where the port is left blank. */
 static void read_range(lua_State *L, const struct reading *r, int idx, weft_port *p) {
-    const double most = p->kind == WEFT_PORT_INT ? 9223372036854774784.0 : 1e300;       /* the largest double below 2⁶³ */
+    const double most = p->kind == WEFT_PORT_INT ? 9223372036854774784.0 : 1e300; /* the largest double below 2⁶³ */
     if (p->kind == WEFT_PORT_INT && flag_field(L, idx, "seed")) {
         p->flags |= WEFT_PORT_U64 | WEFT_PORT_SEED;
         p->high = 18446744073709551615.0;
@@ -196,7 +203,8 @@ static void read_range(lua_State *L, const struct reading *r, int idx, weft_port
     p->high = number_field(L, idx, "max", most, r->class_name);
     p->step = number_field(L, idx, "step", p->kind == WEFT_PORT_INT ? 1 : 0.01, r->class_name);
     p->initial = number_field(L, idx, "default", p->low > 0 ? p->low : p->high < 0 ? p->high : 0, r->class_name);
-    if (!(p->low <= p->initial && p->initial <= p->high) || (p->kind == WEFT_PORT_INT && p->initial != trunc(p->initial)))
+    if (!(p->low <= p->initial && p->initial <= p->high) ||
+        (p->kind == WEFT_PORT_INT && p->initial != trunc(p->initial)))
         wrong(L, r->class_name, p->name, "its default does not lie between min and max, or is no whole number");
 }
 
@@ -211,7 +219,8 @@ static void read_input(lua_State *L, const struct reading *r, int idx, weft_port
         const char *text = text_field(L, idx, "default", r->class_name);
         p->text = text ? text : "";
         if (flag_field(L, idx, "multiline")) p->flags |= WEFT_PORT_MULTILINE;
-    } else if (p->kind == WEFT_PORT_CHOICE && (p->folder = text_field(L, idx, "folder", r->class_name))) p->kind = WEFT_PORT_FILE;
+    } else if (p->kind == WEFT_PORT_CHOICE && (p->folder = text_field(L, idx, "folder", r->class_name)))
+        p->kind = WEFT_PORT_FILE;
     else if (p->kind == WEFT_PORT_CHOICE) {
         bool there = false;
         p->choices = choices_field(L, idx, r->class_name);
@@ -226,7 +235,8 @@ static void read_ports(lua_State *L, const struct reading *r, const char *key, w
     bool output = *key == 'o';
     int type = lua_getfield(L, 1, key), list = lua_gettop(L);
     if (type == LUA_TNIL) return;
-    if (type != LUA_TTABLE || lua_rawlen(L, list) > PORTS) wrong(L, r->class_name, key, "a list of at most 64 is wanted");
+    if (type != LUA_TTABLE || lua_rawlen(L, list) > PORTS)
+        wrong(L, r->class_name, key, "a list of at most 64 is wanted");
     for (int i = 0; i < (int)lua_rawlen(L, list); i++) {
         weft_port *p = &ports[i];
         if (lua_rawgeti(L, list, i + 1) != LUA_TTABLE) wrong(L, r->class_name, key, "tables {name=, type=} are wanted");
@@ -238,7 +248,8 @@ static void read_ports(lua_State *L, const struct reading *r, const char *key, w
         if (output && strchr(p->type, ',')) wrong(L, r->class_name, name, "an output has one type");
         p->name = name;
         p->kind = kind_of(r, p, output);
-        if (output && p->kind == WEFT_PORT_OBJECT && !kind_in_c(r->registry, p->type, true)) r->n->classes[i] = (weft_class){ .type = p->type, .free = free_object };
+        if (output && p->kind == WEFT_PORT_OBJECT && !kind_in_c(r->registry, p->type, true))
+            r->n->classes[i] = (weft_class){ .type = p->type, .free = free_object };
         p->offset = *offset;
         *offset += sizeof(weft_value);
         if (!output) read_input(L, r, idx, p);
@@ -248,7 +259,8 @@ static void read_ports(lua_State *L, const struct reading *r, const char *key, w
 
 static int node_register(lua_State *L) {
     bind_state *b = bind_open(L);
-    if (!lua_istable(L, 1)) return bind_error(L, WEFT_E_ARGUMENT, NULL, "register: a table is wanted, not %s", bind_kind(L, 1));
+    if (!lua_istable(L, 1))
+        return bind_error(L, WEFT_E_ARGUMENT, NULL, "register: a table is wanted, not %s", bind_kind(L, 1));
     lua_settop(L, 1);
     lua_newtable(L);
     luaL_checkstack(L, 20, "register");
@@ -262,17 +274,25 @@ static int node_register(lua_State *L) {
     read_ports(L, &r, "inputs", n->inputs, &size);
     read_ports(L, &r, "outputs", n->outputs, &size);
     n->state = b;
-    n->node = (weft_node){ .name = name, .title = text_field(L, 1, "title", name), .category = text_field(L, 1, "category", name),
-                           .summary = text_field(L, 1, "summary", name), .size = size + 1, .inputs = n->inputs, .outputs = n->outputs,
-                           .flags = (flag_field(L, 1, "output") ? WEFT_NODE_OUTPUT : 0u) | (flag_field(L, 1, "volatile") ? WEFT_NODE_VOLATILE : 0u),
-                           .run = run_node, .user = n };
+    n->node = (weft_node){ .name = name,
+                           .title = text_field(L, 1, "title", name),
+                           .category = text_field(L, 1, "category", name),
+                           .summary = text_field(L, 1, "summary", name),
+                           .size = size + 1,
+                           .inputs = n->inputs,
+                           .outputs = n->outputs,
+                           .flags = (flag_field(L, 1, "output") ? WEFT_NODE_OUTPUT : 0u) |
+                                    (flag_field(L, 1, "volatile") ? WEFT_NODE_VOLATILE : 0u),
+                           .run = run_node,
+                           .user = n };
     if (!n->node.category) n->node.category = "lua";
     if (!n->node.summary) n->node.summary = "";
     if (lua_getfield(L, 1, "run") != LUA_TFUNCTION) return wrong(L, name, "run", "a function is wanted");
     lua_setfield(L, 2, "run");
     lua_pushvalue(L, 2);
     lua_rawsetp(L, LUA_REGISTRYINDEX, n);
-    if (!weft_registry_add(b->session.registry, (const weft_node *const[]){ &n->node, NULL })) return bind_error(L, WEFT_E_MEMORY, NULL, "register: no memory");
+    if (!weft_registry_add(b->session.registry, (const weft_node *const[]){ &n->node, NULL }))
+        return bind_error(L, WEFT_E_MEMORY, NULL, "register: no memory");
     return 0;
 }
 

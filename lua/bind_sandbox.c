@@ -1,9 +1,10 @@
-/* weft.sandbox(code[, env[, {memory = , instructions = }]]): runs Lua that somebody else wrote (it came with a graph) and returns what it returns.
+/* weft.sandbox(code[, env[, {memory = , instructions = }]]): runs Lua that somebody else wrote (it came with a
+ * graph) and returns what it returns.
  *
- * It runs in a Lua state of its own, whose allocator refuses what goes beyond the limit and whose hook counts instructions. It has no files, processes,
- * packages, bytecode, coroutines or metatables (lib/sandbox_globals.lua). Nothing is shared: env, whose fields are its globals, goes in as a copy and results
- * come out as copies; plain values only (nil, true and false, numbers, text, and tables of these).
- */
+ * It runs in a Lua state of its own, whose allocator refuses what goes beyond the limit and whose hook counts
+ * instructions. It has no files, processes, packages, bytecode, coroutines or metatables (lib/sandbox_globals.lua).
+ * Nothing is shared: env, whose fields are its globals, goes in as a copy and results come out as copies; plain
+ * values only (nil, true and false, numbers, text, and tables of these). */
 #include <lualib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,8 +89,9 @@ static void copy(lua_State *to, lua_State *from, int idx, int depth) {
 
 /* In the inner state, protected: builds the globals, runs the code, and leaves its results on the stack. */
 static int inside(lua_State *L) {
-    static const luaL_Reg libraries[] = { { "_G", luaopen_base }, { "table", luaopen_table }, { "string", luaopen_string }, { "math", luaopen_math }, { "utf8", luaopen_utf8 },
-                                          { NULL, NULL } };
+    static const luaL_Reg libraries[] = { { "_G", luaopen_base },       { "table", luaopen_table },
+                                          { "string", luaopen_string }, { "math", luaopen_math },
+                                          { "utf8", luaopen_utf8 },     { NULL, NULL } };
     cage *k = lua_touserdata(L, 1);
     const bind_source *s = bind_source_find("sandbox_globals");
     lua_pushboolean(L, 1);
@@ -131,7 +133,8 @@ static size_t memory_option(lua_State *L) {
     if (!lua_istable(L, 3) || lua_getfield(L, 3, "memory") == LUA_TNIL) return bytes;
     if (lua_isinteger(L, -1) && lua_tointeger(L, -1) >= 0) return (size_t)lua_tointeger(L, -1);
     if (lua_type(L, -1) != LUA_TSTRING || !cli_size(lua_tostring(L, -1), &bytes))
-        bind_error(L, WEFT_E_ARGUMENT, "memory", "sandbox: memory: bytes, or a text such as \"64M\", is wanted, not %s", bind_kind(L, -1));
+        bind_error(L, WEFT_E_ARGUMENT, "memory", "sandbox: memory: bytes, or a text such as \"64M\", is wanted, not %s",
+                   bind_kind(L, -1));
     return bytes;
 }
 
@@ -139,15 +142,21 @@ static lua_Integer instructions_option(lua_State *L) {
     int whole = 1;
     if (!lua_istable(L, 3) || lua_getfield(L, 3, "instructions") == LUA_TNIL) return 100000000;
     lua_Integer n = lua_tointegerx(L, -1, &whole);
-    if (!whole || n < 1) bind_error(L, WEFT_E_ARGUMENT, "instructions", "sandbox: instructions: a whole number from 1 on is wanted, not %s", bind_kind(L, -1));
+    if (!whole || n < 1)
+        bind_error(L, WEFT_E_ARGUMENT, "instructions",
+                   "sandbox: instructions: a whole number from 1 on is wanted, not %s", bind_kind(L, -1));
     return n;
 }
 
 static int sandbox(lua_State *L) {
-    if (lua_type(L, 1) != LUA_TSTRING) return bind_error(L, WEFT_E_ARGUMENT, "code", "sandbox: code: a text is wanted, not %s", bind_kind(L, 1));
+    if (lua_type(L, 1) != LUA_TSTRING)
+        return bind_error(L, WEFT_E_ARGUMENT, "code", "sandbox: code: a text is wanted, not %s", bind_kind(L, 1));
     lua_settop(L, 3);
-    if (!lua_isnil(L, 2) && !lua_istable(L, 2)) return bind_error(L, WEFT_E_ARGUMENT, "env", "sandbox: env: a table is wanted, not %s", bind_kind(L, 2));
-    if (!lua_isnil(L, 3) && !lua_istable(L, 3)) return bind_error(L, WEFT_E_ARGUMENT, NULL, "sandbox: a table {memory=, instructions=} is wanted, not %s", bind_kind(L, 3));
+    if (!lua_isnil(L, 2) && !lua_istable(L, 2))
+        return bind_error(L, WEFT_E_ARGUMENT, "env", "sandbox: env: a table is wanted, not %s", bind_kind(L, 2));
+    if (!lua_isnil(L, 3) && !lua_istable(L, 3))
+        return bind_error(L, WEFT_E_ARGUMENT, NULL, "sandbox: a table {memory=, instructions=} is wanted, not %s",
+                          bind_kind(L, 3));
     size_t memory = memory_option(L);
     lua_Integer instructions = instructions_option(L);
     bind_held *held = bind_hold(L, close_cage);
@@ -164,8 +173,12 @@ static int sandbox(lua_State *L) {
     int failed = lua_pcall(in, 1, LUA_MULTRET, 0);
     lua_settop(L, top);
     lua_sethook(in, NULL, 0, 0);
-    if (failed == LUA_ERRMEM) return bind_error(L, WEFT_E_MEMORY, NULL, "sandbox: the limit of memory, %I bytes, is reached", (LUAI_UACINT)memory);
-    if (failed) return bind_error(L, WEFT_E_ARGUMENT, NULL, "%s", lua_type(in, -1) == LUA_TSTRING ? lua_tostring(in, -1) : "sandbox: an error that is no text");
+    if (failed == LUA_ERRMEM)
+        return bind_error(L, WEFT_E_MEMORY, NULL, "sandbox: the limit of memory, %I bytes, is reached",
+                          (LUAI_UACINT)memory);
+    if (failed)
+        return bind_error(L, WEFT_E_ARGUMENT, NULL, "%s",
+                          lua_type(in, -1) == LUA_TSTRING ? lua_tostring(in, -1) : "sandbox: an error that is no text");
     int results = lua_gettop(in);
     luaL_checkstack(L, results + DEPTH, "sandbox");
     for (int i = 1; i <= results; i++) copy(L, in, i, 0);

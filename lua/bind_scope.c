@@ -1,12 +1,13 @@
 /* Boxes (tensors and objects as Lua values) and scopes.
  *
- * A box owns one reference. Lua's collector frees it in the end; weft.scope() frees all that was made since, at a known moment:
+ * A box owns one reference. Lua's collector frees it in the end; weft.scope() frees all that was made since, at a
+ * known moment:
  *
  *     local s <close> = weft.scope()
  *     result = s:keep(a + b)       -- lives on in the scope outside, or until it is collected
  *
- * Open scopes form a stack; ending one ends those that were opened inside it. A box is in the list of the scope that was innermost when it was made.
- */
+ * Open scopes form a stack; ending one ends those that were opened inside it. A box is in the list of the scope that
+ * was innermost when it was made. */
 #include <string.h>
 #include "lua/bind.h"
 
@@ -18,7 +19,7 @@ typedef struct bind_scope {
     bool open;
 } bind_scope;
 
-/* ---- boxes ------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- boxes ------------------------------------------------------------------------------------------------------- */
 
 static void unlink_box(bind_box *box) {
     if (!box->link) return;
@@ -64,13 +65,17 @@ static bind_box *box_at(lua_State *L, int idx) {
 
 weft_tensor *bind_tensor_try(lua_State *L, int idx) {
     bind_box *box = luaL_testudata(L, idx, BIND_TENSOR);
-    if (box && !box->tensor) bind_error(L, WEFT_E_ARGUMENT, NULL, "this tensor was freed by the end of its scope; scope:keep() lets one live on");
+    if (box && !box->tensor)
+        bind_error(L, WEFT_E_ARGUMENT, NULL,
+                   "this tensor was freed by the end of its scope; scope:keep() lets one live on");
     return box ? box->tensor : NULL;
 }
 
 weft_object *bind_object_try(lua_State *L, int idx) {
     bind_box *box = luaL_testudata(L, idx, BIND_OBJECT);
-    if (box && !box->object) bind_error(L, WEFT_E_ARGUMENT, NULL, "this object was freed by the end of its scope; scope:keep() lets one live on");
+    if (box && !box->object)
+        bind_error(L, WEFT_E_ARGUMENT, NULL,
+                   "this object was freed by the end of its scope; scope:keep() lets one live on");
     return box ? box->object : NULL;
 }
 
@@ -101,7 +106,7 @@ static int object_index(lua_State *L) {
     return 1;
 }
 
-/* ---- scopes ------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- scopes ------------------------------------------------------------------------------------------------------ */
 
 static void end_scope(bind_state *b, bind_scope *s) {
     while (s->open && b->scope) {
@@ -133,7 +138,9 @@ static int scope_keep(lua_State *L) {
     bind_scope *s = luaL_checkudata(L, 1, SCOPE);
     for (int i = 2; i <= lua_gettop(L); i++) {
         bind_box *box = box_at(L, i);
-        if (!box || (!box->tensor && !box->object)) return bind_error(L, WEFT_E_ARGUMENT, NULL, "keep: a tensor or an object is wanted, not %s", bind_kind(L, i));
+        if (!box || (!box->tensor && !box->object))
+            return bind_error(L, WEFT_E_ARGUMENT, NULL, "keep: a tensor or an object is wanted, not %s",
+                              bind_kind(L, i));
         link_box(box, s->open ? s->outer : NULL);
     }
     return lua_gettop(L) - 1;
@@ -150,9 +157,15 @@ static int scope_new(lua_State *L) {
 }
 
 void bind_add_scope(lua_State *L) {
-    static const luaL_Reg scope[] = { { "keep", scope_keep }, { "close", scope_end }, { "__close", scope_end }, { "__gc", scope_gc }, { NULL, NULL } };
+    static const luaL_Reg scope[] = {
+        { "keep", scope_keep }, { "close", scope_end }, { "__close", scope_end }, { "__gc", scope_gc }, { NULL, NULL }
+    };
     static const luaL_Reg tensor[] = { { "__gc", box_gc }, { "__close", box_gc }, { NULL, NULL } };
-    static const luaL_Reg object[] = { { "__gc", box_gc }, { "__close", box_gc }, { "__tostring", object_tostring }, { "__index", object_index }, { NULL, NULL } };
+    static const luaL_Reg object[] = { { "__gc", box_gc },
+                                       { "__close", box_gc },
+                                       { "__tostring", object_tostring },
+                                       { "__index", object_index },
+                                       { NULL, NULL } };
     luaL_newmetatable(L, SCOPE);
     luaL_setfuncs(L, scope, 0);
     lua_pushvalue(L, -1);

@@ -1,4 +1,5 @@
-/* What there is once in a Lua state: weft.configure(), weft.progress(), weft.memory(), weft.clock(), weft.terminal(). */
+/* What there is once in a Lua state: weft.configure(), weft.progress(), weft.memory(), weft.clock(),
+ * weft.terminal(). */
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -7,9 +8,10 @@
 
 static const char anchor_key, progress_key;
 
-/* ---- configure ------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- configure --------------------------------------------------------------------------------------------------- */
 
-static const char *const settings[] = { "device", "threads", "memory", "precision", "models", "input", "output", "temp", "seed", NULL };
+static const char *const settings[] = { "device", "threads", "memory", "precision", "models",
+                                        "input",  "output",  "temp",   "seed",      NULL };
 
 static void check_names(lua_State *L) {
     for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
@@ -25,7 +27,8 @@ static void check_names(lua_State *L) {
 
 static const char *text_setting(lua_State *L, const char *name) {
     int type = lua_getfield(L, 1, name);
-    if (type != LUA_TNIL && type != LUA_TSTRING) bind_error(L, WEFT_E_ARGUMENT, name, "configure: %s: a text is wanted, not %s", name, bind_kind(L, -1));
+    if (type != LUA_TNIL && type != LUA_TSTRING)
+        bind_error(L, WEFT_E_ARGUMENT, name, "configure: %s: a text is wanted, not %s", name, bind_kind(L, -1));
     return type == LUA_TNIL ? NULL : lua_tostring(L, -1);       /* the table keeps it */
 }
 
@@ -33,7 +36,9 @@ static int threads_setting(lua_State *L, int otherwise) {
     int whole = 1;
     if (lua_getfield(L, 1, "threads") == LUA_TNIL) return otherwise;
     lua_Integer n = lua_tointegerx(L, -1, &whole);
-    if (!whole || n < 0 || n > 1024) bind_error(L, WEFT_E_ARGUMENT, "threads", "configure: threads: 1 to 1024, or 0 for one each core, is wanted, not %s", bind_kind(L, -1));
+    if (!whole || n < 0 || n > 1024)
+        bind_error(L, WEFT_E_ARGUMENT, "threads",
+                   "configure: threads: 1 to 1024, or 0 for one each core, is wanted, not %s", bind_kind(L, -1));
     return (int)n;
 }
 
@@ -41,9 +46,11 @@ static size_t memory_setting(lua_State *L, size_t otherwise) {
     int type = lua_getfield(L, 1, "memory");
     size_t bytes = 0;
     if (type == LUA_TNIL) return otherwise;
-    if (type == LUA_TNUMBER && lua_tonumber(L, -1) >= 0 && lua_tonumber(L, -1) < 0x1p62) return (size_t)lua_tonumber(L, -1);
+    if (type == LUA_TNUMBER && lua_tonumber(L, -1) >= 0 && lua_tonumber(L, -1) < 0x1p62)
+        return (size_t)lua_tonumber(L, -1);
     if (type != LUA_TSTRING || !cli_size(lua_tostring(L, -1), &bytes))
-        bind_error(L, WEFT_E_ARGUMENT, "memory", "configure: memory: bytes, or a text such as \"4G\", is wanted, not %s", bind_kind(L, -1));
+        bind_error(L, WEFT_E_ARGUMENT, "memory",
+                   "configure: memory: bytes, or a text such as \"4G\", is wanted, not %s", bind_kind(L, -1));
     return bytes;
 }
 
@@ -72,7 +79,9 @@ static weft_folders folders_setting(lua_State *L, weft_folders f, int anchor) {
     for (size_t i = 0; i < n; i++) {
         if (type == LUA_TTABLE) lua_rawgeti(L, at, (lua_Integer)i + 1);
         else lua_pushvalue(L, at);
-        if (lua_type(L, -1) != LUA_TSTRING) bind_error(L, WEFT_E_ARGUMENT, "models", "configure: models: a folder or a list of folders is wanted, not %s", bind_kind(L, -1));
+        if (lua_type(L, -1) != LUA_TSTRING)
+            bind_error(L, WEFT_E_ARGUMENT, "models",
+                       "configure: models: a folder or a list of folders is wanted, not %s", bind_kind(L, -1));
         models[i] = lua_tostring(L, -1);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
@@ -109,7 +118,9 @@ static int anchor_copy(lua_State *L) {
 static int configure(lua_State *L) {
     bind_state *b = bind_of(L);
     session *s = &b->session;
-    if (!lua_istable(L, 1)) return bind_error(L, WEFT_E_ARGUMENT, NULL, "configure: a table {threads=, memory=, models= …} is wanted, not %s", bind_kind(L, 1));
+    if (!lua_istable(L, 1))
+        return bind_error(L, WEFT_E_ARGUMENT, NULL,
+                          "configure: a table {threads=, memory=, models= …} is wanted, not %s", bind_kind(L, 1));
     luaL_checkstack(L, 40, "configure");
     if (b->sink) return bind_error(L, WEFT_E_ARGUMENT, NULL, "configure: a graph is running");
     check_names(L);
@@ -138,7 +149,7 @@ static int configure(lua_State *L) {
     return weft_ok(s->c) ? 0 : bind_throw(L, b);
 }
 
-/* ---- progress --------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- progress ---------------------------------------------------------------------------------------------------- */
 
 struct told { const char *what; int64_t done, total; bool go_on; };
 
@@ -172,7 +183,7 @@ static int progress(lua_State *L) {
     return 0;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 static int memory(lua_State *L) {
     weft_ctx *c = bind_open(L)->session.c;
@@ -186,7 +197,7 @@ static int memory(lua_State *L) {
     return 1;
 }
 
-/* ---- for bars ------------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- for bars ---------------------------------------------------------------------------------------------------- */
 
 /* Seconds since some moment, as a clock on the wall counts them. */
 static int wall_clock(lua_State *L) {
@@ -202,6 +213,7 @@ static int terminal(lua_State *L) {
 }
 
 void bind_add_session(lua_State *L) {
-    static const luaL_Reg functions[] = { { "configure", configure }, { "progress", progress }, { "memory", memory }, { "clock", wall_clock }, { "terminal", terminal }, { NULL, NULL } };
+    static const luaL_Reg functions[] = { { "configure", configure }, { "progress", progress }, { "memory", memory },
+                                          { "clock", wall_clock },    { "terminal", terminal }, { NULL, NULL } };
     luaL_setfuncs(L, functions, 0);
 }

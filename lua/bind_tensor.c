@@ -1,5 +1,5 @@
-/* Tensors from Lua's numbers and back: weft.tensor(), t:item(), t:tolist(), tostring(t), t[i], #t, t.shape; generators of random numbers.
- * Arithmetic is in bind_operations.c. */
+/* Tensors from Lua's numbers and back: weft.tensor(), t:item(), t:tolist(), tostring(t), t[i], #t, t.shape;
+ * generators of random numbers. Arithmetic is in bind_operations.c. */
 #include <math.h>
 #include <string.h>
 #include "lua/bind.h"
@@ -10,16 +10,19 @@ enum { SHOWN = 8 };     /* values that tostring() shows */
 
 static bool is_whole(weft_dtype type) { return type == WEFT_I64 || type == WEFT_I32 || type == WEFT_U8; }
 
-/* ---- arguments --------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- arguments --------------------------------------------------------------------------------------------------- */
 
 int bind_shape_at(lua_State *L, int idx, const char *who, const char *name, int64_t *out) {
     size_t n = lua_rawlen(L, idx);
-    if (n > WEFT_MAX_RANK) bind_error(L, WEFT_E_SHAPE, name, "%s: %s has %d numbers; %d are possible", who, name, (int)n, WEFT_MAX_RANK);
+    if (n > WEFT_MAX_RANK)
+        bind_error(L, WEFT_E_SHAPE, name, "%s: %s has %d numbers; %d are possible", who, name, (int)n, WEFT_MAX_RANK);
     for (size_t i = 0; i < n; i++) {
         int whole;
         lua_rawgeti(L, idx, (lua_Integer)i + 1);
         out[i] = lua_tointegerx(L, -1, &whole);
-        if (!whole) bind_error(L, WEFT_E_ARGUMENT, name, "%s: %s: whole numbers are wanted, not %s", who, name, bind_kind(L, -1));
+        if (!whole)
+            bind_error(L, WEFT_E_ARGUMENT, name, "%s: %s: whole numbers are wanted, not %s", who, name,
+                       bind_kind(L, -1));
         lua_pop(L, 1);
     }
     return (int)n;
@@ -29,7 +32,8 @@ weft_dtype bind_dtype_at(lua_State *L, int idx, const char *who, const char *nam
     const char *given = lua_type(L, idx) == LUA_TSTRING ? lua_tostring(L, idx) : NULL;
     for (int i = 0; given && i < WEFT_DTYPE_COUNT; i++)
         if (!strcmp(weft_dtype_name(i), given)) return i;
-    bind_error(L, WEFT_E_TYPE, name, "%s: %s: f32, f16, bf16, f64, i64, i32 or u8 is wanted, not %s", who, name, bind_kind(L, idx));
+    bind_error(L, WEFT_E_TYPE, name, "%s: %s: f32, f16, bf16, f64, i64, i32 or u8 is wanted, not %s", who, name,
+               bind_kind(L, idx));
     return 0;
 }
 
@@ -53,11 +57,13 @@ uint64_t bind_seed_at(lua_State *L, int idx, const char *who, const char *name) 
             whole = digit < 10 && !__builtin_mul_overflow(v, 10u, &v) && !__builtin_add_overflow(v, digit, &v);
         }
     }
-    if (!whole) bind_error(L, WEFT_E_ARGUMENT, name, "%s: %s: a whole number of 64 bits is wanted, not %s", who, name, bind_kind(L, idx));
+    if (!whole)
+        bind_error(L, WEFT_E_ARGUMENT, name, "%s: %s: a whole number of 64 bits is wanted, not %s", who, name,
+                   bind_kind(L, idx));
     return v;
 }
 
-/* ---- from Lua ------------------------------------------------------------------------------------------------------------------------------------------ */
+/* ---- from Lua ---------------------------------------------------------------------------------------------------- */
 
 /* A tensor to be: numbers in dense order, as f64 or i64. */
 struct numbers {
@@ -75,18 +81,24 @@ static weft_tensor *make(bind_state *b, const void *arguments) {
 
 static void read_number(lua_State *L, const struct numbers *n, void *values, int64_t i) {
     int whole = 1;
-    if (lua_type(L, -1) != LUA_TNUMBER) bind_error(L, WEFT_E_ARGUMENT, NULL, "tensor: value %I: a number is wanted, not %s", (LUAI_UACINT)(i + 1), bind_kind(L, -1));
+    if (lua_type(L, -1) != LUA_TNUMBER)
+        bind_error(L, WEFT_E_ARGUMENT, NULL, "tensor: value %I: a number is wanted, not %s", (LUAI_UACINT)(i + 1),
+                   bind_kind(L, -1));
     if (n->from == WEFT_F64) ((double *)values)[i] = lua_tonumber(L, -1);
     else ((int64_t *)values)[i] = lua_tointegerx(L, -1, &whole);
     int64_t v = is_whole(n->to) ? ((int64_t *)values)[i] : 0;
-    if (whole && ((n->to == WEFT_U8 && (v < 0 || v > 255)) || (n->to == WEFT_I32 && (v < INT32_MIN || v > INT32_MAX)))) whole = 0;
-    if (!whole) bind_error(L, WEFT_E_ARGUMENT, NULL, "tensor: value %I: %s does not fit %s", (LUAI_UACINT)(i + 1), bind_kind(L, -1), weft_dtype_name(n->to));
+    if (whole && ((n->to == WEFT_U8 && (v < 0 || v > 255)) || (n->to == WEFT_I32 && (v < INT32_MIN || v > INT32_MAX))))
+        whole = 0;
+    if (!whole)
+        bind_error(L, WEFT_E_ARGUMENT, NULL, "tensor: value %I: %s does not fit %s", (LUAI_UACINT)(i + 1),
+                   bind_kind(L, -1), weft_dtype_name(n->to));
 }
 
 /* Reads the table on top of the stack, whose place in the nesting is `depth`; *next: the values so far. */
 static void read_nested(lua_State *L, const struct numbers *n, void *values, int depth, int64_t *next) {
     if (!lua_istable(L, -1) || (int64_t)lua_rawlen(L, -1) != n->shape[depth])
-        bind_error(L, WEFT_E_SHAPE, NULL, "tensor: the tables are uneven: behind %I values a list of %I is wanted", (LUAI_UACINT)*next, (LUAI_UACINT)n->shape[depth]);
+        bind_error(L, WEFT_E_SHAPE, NULL, "tensor: the tables are uneven: behind %I values a list of %I is wanted",
+                   (LUAI_UACINT)*next, (LUAI_UACINT)n->shape[depth]);
     for (int64_t i = 0; i < n->shape[depth]; i++) {
         lua_rawgeti(L, -1, i + 1);
         if (depth + 1 < n->rank) read_nested(L, n, values, depth + 1, next);
@@ -100,7 +112,8 @@ static void nested_shape(lua_State *L, struct numbers *n) {
     int top = lua_gettop(L);
     lua_pushvalue(L, 1);
     for (n->rank = 0; lua_istable(L, -1); n->rank++) {
-        if (n->rank == WEFT_MAX_RANK) bind_error(L, WEFT_E_SHAPE, NULL, "tensor: more than %d dimensions", WEFT_MAX_RANK);
+        if (n->rank == WEFT_MAX_RANK)
+            bind_error(L, WEFT_E_SHAPE, NULL, "tensor: more than %d dimensions", WEFT_MAX_RANK);
         n->shape[n->rank] = (int64_t)lua_rawlen(L, -1);
         lua_rawgeti(L, -1, 1);
     }
@@ -116,15 +129,20 @@ static int tensor_new(lua_State *L) {
     lua_settop(L, 2);
     if (lua_istable(L, 2)) {
         if (lua_getfield(L, 2, "dtype") != LUA_TNIL) n.to = bind_dtype_at(L, -1, "tensor", "dtype");
-        if (lua_getfield(L, 2, "shape") == LUA_TTABLE) given_rank = bind_shape_at(L, lua_gettop(L), "tensor", "shape", given);
+        if (lua_getfield(L, 2, "shape") == LUA_TTABLE)
+            given_rank = bind_shape_at(L, lua_gettop(L), "tensor", "shape", given);
         lua_settop(L, 2);
-    } else if (!lua_isnil(L, 2)) bind_error(L, WEFT_E_ARGUMENT, NULL, "tensor: the second argument is a table {shape=, dtype=}, not %s", bind_kind(L, 2));
+    } else if (!lua_isnil(L, 2))
+        bind_error(L, WEFT_E_ARGUMENT, NULL, "tensor: the second argument is a table {shape=, dtype=}, not %s",
+                   bind_kind(L, 2));
     nested_shape(L, &n);
-    if (!n.rank && lua_type(L, 1) != LUA_TNUMBER) bind_error(L, WEFT_E_ARGUMENT, NULL, "tensor: numbers are wanted, not %s", bind_kind(L, 1));
+    if (!n.rank && lua_type(L, 1) != LUA_TNUMBER)
+        bind_error(L, WEFT_E_ARGUMENT, NULL, "tensor: numbers are wanted, not %s", bind_kind(L, 1));
     n.from = is_whole(n.to) ? WEFT_I64 : WEFT_F64;
     count = 1;
     for (int i = 0; i < n.rank; i++)
-        if (__builtin_mul_overflow(count, n.shape[i], &count) || count > (int64_t)1 << 40) bind_error(L, WEFT_E_SHAPE, NULL, "tensor: too many values");
+        if (__builtin_mul_overflow(count, n.shape[i], &count) || count > (int64_t)1 << 40)
+            bind_error(L, WEFT_E_SHAPE, NULL, "tensor: too many values");
     void *values = bind_scratch(L, (size_t)count * 8);
     n.values = values;
     lua_pushvalue(L, 1);
@@ -134,14 +152,15 @@ static int tensor_new(lua_State *L) {
         int64_t wanted = 1;
         for (int i = 0; i < given_rank; i++)
             if (given[i] < 0 || __builtin_mul_overflow(wanted, given[i], &wanted)) wanted = -1, given_rank = i;
-        if (wanted != count) bind_error(L, WEFT_E_SHAPE, "shape", "tensor: %I values do not fill the shape", (LUAI_UACINT)count);
+        if (wanted != count)
+            bind_error(L, WEFT_E_SHAPE, "shape", "tensor: %I values do not fill the shape", (LUAI_UACINT)count);
         n.rank = given_rank;
         memcpy(n.shape, given, sizeof given);
     }
     return bind_result(L, b, make, &n);
 }
 
-/* ---- to Lua -------------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- to Lua ------------------------------------------------------------------------------------------------------ */
 
 /* The first `count` values in dense order, as f64 or i64, in scratch on the stack. */
 static void *read_values(lua_State *L, bind_state *b, weft_tensor *t, int64_t count) {
@@ -165,7 +184,9 @@ static void push_value(lua_State *L, weft_dtype type, const void *values, int64_
 
 static int tensor_item(lua_State *L) {
     weft_tensor *t = bind_tensor_at(L, 1, "item", "tensor");
-    if (weft_count(t) != 1) return bind_error(L, WEFT_E_SHAPE, NULL, "item: a tensor with one value is wanted; this one has %I", (LUAI_UACINT)weft_count(t));
+    if (weft_count(t) != 1)
+        return bind_error(L, WEFT_E_SHAPE, NULL, "item: a tensor with one value is wanted; this one has %I",
+                          (LUAI_UACINT)weft_count(t));
     push_value(L, weft_type(t), read_values(L, bind_open(L), t, 1), 0);
     return 1;
 }
@@ -203,7 +224,8 @@ static int tensor_tostring(lua_State *L) {
     luaL_addstring(&buffer, "tensor ");
     luaL_addstring(&buffer, weft_describe(t, text, sizeof text));
     for (int64_t i = 0; i < n; i++) {
-        if (is_whole(weft_type(t))) snprintf(text, sizeof text, "%s%lld", i ? ", " : ": ", (long long)((const int64_t *)values)[i]);
+        if (is_whole(weft_type(t)))
+            snprintf(text, sizeof text, "%s%lld", i ? ", " : ": ", (long long)((const int64_t *)values)[i]);
         else snprintf(text, sizeof text, "%s%.6g", i ? ", " : ": ", ((const double *)values)[i]);
         luaL_addstring(&buffer, text);
     }
@@ -212,7 +234,7 @@ static int tensor_tostring(lua_State *L) {
     return 1;
 }
 
-/* ---- fields and elements ------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- fields and elements ----------------------------------------------------------------------------------------- */
 
 struct element { weft_tensor *t; int64_t i; };
 
@@ -251,7 +273,8 @@ static int tensor_index(lua_State *L) {
         weft_nearest near = { .name = name };
         for (lua_pushnil(L); lua_next(L, lua_upvalueindex(1)); lua_pop(L, 1))
             if (lua_type(L, -2) == LUA_TSTRING) weft_nearest_try(&near, lua_tostring(L, -2));
-        return bind_error(L, WEFT_E_ARGUMENT, NULL, "a tensor has no %s%s", luaL_tolstring(L, 2, NULL), bind_near(L, near.best));
+        return bind_error(L, WEFT_E_ARGUMENT, NULL, "a tensor has no %s%s", luaL_tolstring(L, 2, NULL),
+                          bind_near(L, near.best));
     }
     return 1;
 }
@@ -261,7 +284,7 @@ static int tensor_len(lua_State *L) {
     return 1;
 }
 
-/* ---- generators ---------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- generators -------------------------------------------------------------------------------------------------- */
 
 weft_rng *bind_rng_try(lua_State *L, int idx) {
     weft_rng **r = luaL_testudata(L, idx, GENERATOR);
@@ -281,7 +304,8 @@ static int generator_new(lua_State *L) {
     uint64_t seed = lua_isnoneornil(L, 1) ? 0 : bind_seed_at(L, 1, "generator", "seed");
     const char *kind = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : kinds[0];
     weft_rng_kind which = !strcmp(kind, kinds[1]) ? WEFT_RNG_CUDA : WEFT_RNG_CPU;
-    if (strcmp(kind, kinds[which])) return bind_error(L, WEFT_E_ARGUMENT, "kind", "generator: \"cpu\" or \"cuda\" is wanted, not \"%s\"", kind);
+    if (strcmp(kind, kinds[which]))
+        return bind_error(L, WEFT_E_ARGUMENT, "kind", "generator: \"cpu\" or \"cuda\" is wanted, not \"%s\"", kind);
     weft_rng **r = bind_scratch(L, sizeof *r);
     luaL_setmetatable(L, GENERATOR);
     *r = weft_rng_new(b->session.c, which, seed);
@@ -315,16 +339,21 @@ static int generator_restore(lua_State *L) {
     size_t size = 0;
     weft_rng *r = rng_at(L, "restore");
     const char *bytes = lua_type(L, 2) == LUA_TSTRING ? lua_tolstring(L, 2, &size) : NULL;
-    if (!bytes || !weft_rng_load(r, bytes, size)) return bind_error(L, WEFT_E_FORMAT, NULL, "restore: this is no state of such a generator");
+    if (!bytes || !weft_rng_load(r, bytes, size))
+        return bind_error(L, WEFT_E_FORMAT, NULL, "restore: this is no state of such a generator");
     return 0;
 }
 
-/* ---- all of it ----------------------------------------------------------------------------------------------------------------------------------------- */
+/* ---- all of it --------------------------------------------------------------------------------------------------- */
 
 void bind_add_tensor(lua_State *L) {
     static const luaL_Reg functions[] = { { "tensor", tensor_new }, { "generator", generator_new }, { NULL, NULL } };
     static const luaL_Reg methods[] = { { "item", tensor_item }, { "tolist", tensor_tolist }, { NULL, NULL } };
-    static const luaL_Reg generator[] = { { "seed", generator_seed }, { "state", generator_state }, { "restore", generator_restore }, { "__gc", generator_gc }, { NULL, NULL } };
+    static const luaL_Reg generator[] = { { "seed", generator_seed },
+                                          { "state", generator_state },
+                                          { "restore", generator_restore },
+                                          { "__gc", generator_gc },
+                                          { NULL, NULL } };
     luaL_setfuncs(L, functions, 0);
     luaL_newmetatable(L, GENERATOR);
     luaL_setfuncs(L, generator, 0);

@@ -16,7 +16,8 @@
 WEFT_COMMANDS(C)
 #undef C
 
-/* `weft SCRIPT.lua …`, `weft -e CODE …`: argv is the whole command line. Returns the exit status; −1 where it asks for no script. */
+/* `weft SCRIPT.lua …`, `weft -e CODE …`: argv is the whole command line. Returns the exit status; −1 where it asks
+ * for no script. */
 int run_script(int argc, char **argv);
 
 #endif

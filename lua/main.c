@@ -14,15 +14,17 @@ static const struct { const char *name, *summary; int (*run)(int argc, char **ar
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static int help(FILE *out, int status) {
-    fputs("Weft: a node-graph runtime for diffusion models.\n\nUsage: weft COMMAND …\n       weft [--traceback] SCRIPT.lua …\n"
-          "       weft [--traceback] -e CODE …\n\nCommands:\n", out);
+    fputs("Weft: a node-graph runtime for diffusion models.\n\n"
+          "Usage: weft COMMAND …\n       weft [--traceback] SCRIPT.lua …\n       weft [--traceback] -e CODE …\n\n"
+          "Commands:\n", out);
     for (int i = 0; i < COMMANDS; i++) fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fputs("\n`weft COMMAND --help` tells more.\n", out);
     return status;
 }
 
-/* Threads that wait for each other sleep. OpenMP's runtime lets them spin otherwise, which costs many times the work as soon as anything else
- * runs on the machine; it reads its settings when it is loaded, so the program starts itself once more with them. */
+/* Threads that wait for each other sleep. OpenMP's runtime lets them spin otherwise, which costs many times the work
+ * as soon as anything else runs on the machine; it reads its settings when it is loaded, so the program starts
+ * itself once more with them. */
 static void let_threads_sleep(char **argv) {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || setenv("OMP_WAIT_POLICY", "passive", 0)) return;
     execv("/proc/self/exe", argv);      /* where that fails, threads spin */
@@ -41,6 +43,7 @@ int main(int argc, char **argv) {
         if (!strcmp(argv[1], names[i])) return commands[i].run(argc - 2, argv + 2);
     }
     const char *near = cli_nearest(argv[1], names, COMMANDS);
-    fprintf(stderr, "weft: there is no command \"%s\"%s%s%s\nSee: weft --help\n", argv[1], near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    fprintf(stderr, "weft: there is no command \"%s\"%s%s%s\nSee: weft --help\n", argv[1],
+            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
     return 1;
 }

@@ -1,5 +1,5 @@
-/* `weft SCRIPT.lua …`: runs a Lua program, as `lua SCRIPT.lua …` does, with require "weft" built in. An error prints one line (with --traceback also where
- * it came from) and gives exit status 1; Ctrl-C gives 130. */
+/* `weft SCRIPT.lua …`: runs a Lua program, as `lua SCRIPT.lua …` does, with require "weft" built in. An error prints
+ * one line (with --traceback also where it came from) and gives exit status 1; Ctrl-C gives 130. */
 #include <lualib.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -17,8 +17,8 @@ static void stop_hook(lua_State *L, lua_Debug *ar) {
     luaL_error(L, "interrupted");
 }
 
-/* Stops both: what the runtime does, between two operations, and Lua, before its next instruction, unless weft.interrupts() wants it otherwise. A second
- * Ctrl-C ends the program. */
+/* Stops both: what the runtime does, between two operations, and Lua, before its next instruction, unless
+ * weft.interrupts() wants it otherwise. A second Ctrl-C ends the program. */
 static void on_interrupt(int signal_number) {
     stopped = 1;
     signal(signal_number, SIG_DFL);

@@ -1,4 +1,5 @@
-/* What the commands that run graphs share: options, context, registry, folders, and how faults and progress are shown. */
+/* What the commands that run graphs share: options, context, registry, folders, and how faults and progress are
+ * shown. */
 #ifndef WEFT_SESSION_H
 #define WEFT_SESSION_H
 
@@ -21,17 +22,19 @@ typedef struct session {
 extern const char *const session_precisions[];
 /* Rows for a command's table of options. */
 #define SESSION_FOLDER_OPTIONS(s) \
-    { "models", CLI_MANY, &(s).models, "DIR", "folder with checkpoints/, vae/, loras/ … (default models; may be given more than once)", 0, 0, NULL }, \
+    { "models", CLI_MANY, &(s).models, "DIR", \
+      "folder with checkpoints/, vae/, loras/ … (default models; may be given more than once)", 0, 0, NULL }, \
     { "input", CLI_TEXT, &(s).input, "DIR", "folder of pictures to load (default input)", 0, 0, NULL }, \
     { "output", CLI_TEXT, &(s).output, "DIR", "folder for results (default output)", 0, 0, NULL }
 #define SESSION_RUN_OPTIONS(s) \
     { "device", CLI_TEXT, &(s).device, "NAME", "cpu (default) or reference", 0, 0, NULL }, \
     { "threads", CLI_INT, &(s).threads, "N", "threads (default: one for each core)", 1, 1024, NULL }, \
-    { "memory", CLI_SIZE, &(s).memory, "SIZE", "the most memory that tensors may take, such as 4G (default: no limit)", 0, 0, NULL }, \
+    { "memory", CLI_SIZE, &(s).memory, "SIZE", \
+      "the most memory that tensors may take, such as 4G (default: no limit)", 0, 0, NULL }, \
     { "precision", CLI_CHOICE, &(s).precision, "P", "fast (default) or exact", 0, 0, session_precisions }
 
-/* Fills in the default folders where none are set and creates context and registry. False where it failed: without a context (no memory), or with
- * the context's error set. session_stop() in either case. */
+/* Fills in the default folders where none are set and creates context and registry. False where it failed: without a
+ * context (no memory), or with the context's error set. session_stop() in either case. */
 bool session_start(session *s);
 void session_stop(session *s);
 /* Ctrl-C cancels this context's work from now on; NULL: it ends the program again. */
@@ -41,7 +44,8 @@ void session_progress(weft_ctx *c);
 /* Goes to a new line where a bar stands unfinished: before a message. */
 void session_end_bar(void);
 
-/* session_start() with the command line's options, progress and Ctrl-C; false after a message. session_close() in either case. */
+/* session_start() with the command line's options, progress and Ctrl-C; false after a message. session_close() in
+ * either case. */
 bool session_open(session *s, const char *command);
 void session_close(session *s);
 /* Prints the context's error; returns the exit status: 1, or 130 where it was cancelled. */

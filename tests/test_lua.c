@@ -1,4 +1,5 @@
-/* The Lua binding: the scripts in tests/lua, in the program and under a stock Lua with weft.so; the program's way with scripts. */
+/* The Lua binding: the scripts in tests/lua, in the program and under a stock Lua with weft.so; the program's way
+ * with scripts. */
 #include "tests/model_folders.h"
 #include "tests/run_program.h"
 
@@ -17,14 +18,18 @@ static bool open_folder(void) {
 /* Each script with the folder and what else it takes; it ends well and says so. */
 static void run_scripts(void) {
     static const char *const scripts[][2] = {
-        { "tensors", "" }, { "random", WEFT_SOURCE_DIR "/tests/golden/rng.safetensors" }, { "operations", "" }, { "memory", "" }, { "nodes", "" },
-        { "graphs", WEFT_SOURCE_DIR "/graphs/txt2img.json" }, { "files", "" }, { "library", "" } };
+        { "tensors", "" },    { "random", WEFT_SOURCE_DIR "/tests/golden/rng.safetensors" },
+        { "operations", "" }, { "memory", "" },
+        { "nodes", "" },      { "graphs", WEFT_SOURCE_DIR "/graphs/txt2img.json" },
+        { "files", "" },      { "library", "" }
+    };
     if (!open_folder()) return;
     for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++) {
         char path[512];
         snprintf(path, sizeof path, SCRIPTS "%s.lua", scripts[i][0]);
         struct run *r = WEFT(folder, path, folder, scripts[i][1]);
-        if (r->status || strncmp(r->out, "ok ", 3)) TEST_FAIL("%s: status %d: %s%s", scripts[i][0], r->status, r->out, r->err);
+        if (r->status || strncmp(r->out, "ok ", 3))
+            TEST_FAIL("%s: status %d: %s%s", scripts[i][0], r->status, r->out, r->err);
     }
     drop_folder(folder);
 }
@@ -69,7 +74,8 @@ static const char *put(const char *name, const char *text) {
 
 TEST(arguments_and_status) {
     if (!open_folder()) return;
-    put("a.lua", "print(arg[0], #arg, arg[1], arg[2], ...)\nprint(type(arg[-1]), weft == nil, require 'weft' == require 'weft')\n");
+    put("a.lua", "print(arg[0], #arg, arg[1], arg[2], ...)\nprint(type(arg[-1]), weft == nil, require 'weft' == "
+                 "require 'weft')\n");
     struct run *r = WEFT(folder, "a.lua", "--help", "x");
     CHECK_EQ(r->status, 0);
     CHECK_STR(r->out, "a.lua\t2\t--help\tx\t--help\tx\nstring\ttrue\ttrue\n");
@@ -89,13 +95,17 @@ TEST(arguments_and_status) {
 
 TEST(uncaught_errors) {
     if (!open_folder()) return;
-    static const struct { const char *code, *line; } bad[] = {
+    static const struct { const char *code, *line;
+    } bad[] = {
         { "error 'boo'", "weft: a.lua:1: boo\n" },
         { "\nlocal weft = require 'weft'\nweft.zeros(2) = 3", "weft: a.lua:3: syntax error near '='\n" },
-        { "local weft = require 'weft'\n\nlocal t = weft.zeros(2) + weft.zeros(3)", "weft: a.lua:3: add: (2) f32 and (3) f32 do not go together: sizes are equal or 1\n" },
-        { "require 'weft'.node.EmptyImage{widht = 1}", "weft: a.lua:1: EmptyImage has no input widht; did you mean width?\n" },
+        { "local weft = require 'weft'\n\nlocal t = weft.zeros(2) + weft.zeros(3)",
+          "weft: a.lua:3: add: (2) f32 and (3) f32 do not go together: sizes are equal or 1\n" },
+        { "require 'weft'.node.EmptyImage{widht = 1}",
+          "weft: a.lua:1: EmptyImage has no input widht; did you mean width?\n" },
         { "error(setmetatable({}, {__tostring = function() return 'mine' end}))", "weft: mine\n" },
-        { "require 'weft'.args({{'steps', 20, ''}})", "a.lua: there is no option --stesp; did you mean --steps?\nSee: weft a.lua --help\n" },
+        { "require 'weft'.args({{'steps', 20, ''}})",
+          "a.lua: there is no option --stesp; did you mean --steps?\nSee: weft a.lua --help\n" },
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         put("a.lua", bad[i].code);
@@ -105,7 +115,8 @@ TEST(uncaught_errors) {
     }
     put("a.lua", "local function f() error 'boo' end\nlocal function g() f() end\ng()\n");
     CHECK(!strstr(WEFT(folder, "a.lua")->err, "traceback"));
-    REFUSES(WEFT(folder, "--traceback", "a.lua"), "a.lua:1: boo\n", "stack traceback", "a.lua:2: in", "a.lua:3: in main chunk");
+    REFUSES(WEFT(folder, "--traceback", "a.lua"), "a.lua:1: boo\n", "stack traceback", "a.lua:2: in",
+            "a.lua:3: in main chunk");
     drop_folder(folder);
 }
 
@@ -130,7 +141,8 @@ TEST(control_c) {
     static const char *const endless[] = {
         "print 'go' io.stdout:flush() while true do end",
         "print 'go' io.stdout:flush() while true do pcall(function() while true do end end) end",
-        "local weft = require 'weft' local t = weft.zeros(256, 256) print 'go' io.stdout:flush() while true do t:matmul(t) end",
+        "local weft = require 'weft' local t = weft.zeros(256, 256) print 'go' io.stdout:flush() while true do "
+        "t:matmul(t) end",
         "local weft = require 'weft' local t = weft.zeros(256, 256) print 'go' io.stdout:flush()\n"
         "coroutine.wrap(function() while true do t:matmul(t) end end)()",
     };
@@ -143,10 +155,11 @@ TEST(control_c) {
 
 TEST(warnings_reach_the_user) {
     if (!open_folder()) return;
-    put("a.lua", "local weft = require 'weft'\nlocal f = assert(io.open('models/loras/odd.safetensors', 'wb'))\nf:close()\n"
-                 "weft.save_tensors('models/loras/odd.safetensors', { nothing = weft.zeros(1) })\n"
-                 "local m, c = weft.node.CheckpointLoaderSimple{ckpt_name = 'tiny.safetensors'}\n"
-                 "weft.node.LoraLoader{model = m, clip = c, lora_name = 'odd.safetensors'}\n");
+    put("a.lua",
+        "local weft = require 'weft'\nlocal f = assert(io.open('models/loras/odd.safetensors', 'wb'))\nf:close()\n"
+        "weft.save_tensors('models/loras/odd.safetensors', { nothing = weft.zeros(1) })\n"
+        "local m, c = weft.node.CheckpointLoaderSimple{ckpt_name = 'tiny.safetensors'}\n"
+        "weft.node.LoraLoader{model = m, clip = c, lora_name = 'odd.safetensors'}\n");
     struct run *r = WEFT(folder, "a.lua");
     CHECK_HAS(r->err, "odd.safetensors");
     drop_folder(folder);

@@ -1,11 +1,12 @@
-/* The binding where memory runs out: each allocation of a script in turn is refused, Lua's and the runtime's. Whatever then happens is an error, nothing is
- * lost, and the same state goes on working. */
+/* The binding where memory runs out: each allocation of a script in turn is refused, Lua's and the runtime's.
+ * Whatever then happens is an error, nothing is lost, and the same state goes on working. */
 #include <lualib.h>
 #include "lua/bind.h"
 #include "tests/failing_malloc.h"
 #include "tests/test.h"
 
-/* Lua's allocations from `refuse_at` on, counted; each is asked for twice, the second time after a collection. −1: none is refused. */
+/* Lua's allocations from `refuse_at` on, counted; each is asked for twice, the second time after a collection. −1:
+ * none is refused. */
 static long asked, refuse_at = -1;
 static bool lua_refused;
 
@@ -36,7 +37,8 @@ static const char script[] =
     "local latent = weft.node.EmptyLatentImage{width = 64, height = 64}\n"
     "pcall(weft.node.EmptyImage, {widht = 4})\n"
     "local name = 'Twice' .. count\n"
-    "weft.register{name = name, inputs = {{name = 'image', type = 'IMAGE'}, {name = 'how', type = 'COMBO', choices = {'a', 'b'}}},\n"
+    "weft.register{name = name, inputs = {{name = 'image', type = 'IMAGE'}, {name = 'how', type = 'COMBO', choices = "
+    "{'a', 'b'}}},\n"
     "              outputs = {{name = 'IMAGE', type = 'IMAGE'}, {name = 'it', type = 'THING'}},\n"
     "              run = function(i) return i.image * 2, {i.how} end}\n"
     "local g = weft.graph.new()\n"
@@ -58,7 +60,8 @@ static int prepare(lua_State *L) {
     return luaL_dostring(L, "weft.configure{threads = 1} weft.node.PrimitiveInt{value = 1}") ? lua_error(L) : 0;
 }
 
-/* Runs the script, in a fresh state, while something is refused (or nothing); afterwards the state must still work. Whether it came to its end. */
+/* Runs the script, in a fresh state, while something is refused (or nothing); afterwards the state must still work.
+ * Whether it came to its end. */
 static bool attempt(long number, long *countdown_of_malloc) {
     lua_State *L = lua_newstate(allocate, NULL);
     lua_pushcfunction(L, prepare);
@@ -77,14 +80,17 @@ static bool attempt(long number, long *countdown_of_malloc) {
     if (countdown_of_malloc) *countdown_of_malloc = -1;
     if (!whole) {
         const char *message = luaL_tolstring(L, -1, NULL);
-        bool told = lua_istable(L, -2) && lua_getfield(L, -2, "status") == LUA_TSTRING && !strcmp(lua_tostring(L, -1), "memory");
+        bool told = lua_istable(L, -2) && lua_getfield(L, -2, "status") == LUA_TSTRING &&
+                    !strcmp(lua_tostring(L, -1), "memory");
         bool stack = strstr(message, "stack overflow");         /* what Lua calls a stack that it cannot enlarge */
         if (!told && !stack && !strstr(message, "memory")) TEST_FAIL("allocation %ld: %s", number, message);
     }
     lua_settop(L, 0);
-    if (luaL_dostring(L, "collectgarbage() weft.progress() return weft.node.PrimitiveInt{value = 3}, weft.tensor{1, 2}:sum():item()"))
+    if (luaL_dostring(L, "collectgarbage() weft.progress() return weft.node.PrimitiveInt{value = 3}, weft.tensor{1, "
+                         "2}:sum():item()"))
         TEST_FAIL("allocation %ld: nothing works behind it: %s", number, luaL_tolstring(L, -1, NULL));
-    else if (lua_tointeger(L, -2) != 3 || lua_tonumber(L, -1) != 3) TEST_FAIL("allocation %ld: wrong results behind it", number);
+    else if (lua_tointeger(L, -2) != 3 || lua_tonumber(L, -1) != 3)
+        TEST_FAIL("allocation %ld: wrong results behind it", number);
     lua_close(L);
     return whole;
 }

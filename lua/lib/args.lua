@@ -11,7 +11,8 @@
 --     }
 --     print(o.prompt, o.steps, o[1])       -- o[1] …: what is no option
 --
--- The default's type is the option's: text, whole number (20), number (7.5) or flag (--keep, --no-keep). `--help` prints a help made of the table.
+-- The default's type is the option's: text, whole number (20), number (7.5) or flag (--keep, --no-keep). `--help`
+-- prints a help made of the table.
 
 local weft = require "weft"
 
@@ -34,13 +35,15 @@ local function help(spec, script)
     for _, o in ipairs(spec) do
         if type(o) == "table" then
             local left, default = "--" .. o[1], o[2]
-            if kind(o) ~= "flag" then left = left .. " " .. (o.choices and "NAME" or kind(o) == "text" and "TEXT" or "N") end
+            local value = o.choices and "NAME" or kind(o) == "text" and "TEXT" or "N"
+            if kind(o) ~= "flag" then left = left .. " " .. value end
             local notes = {}
             if o.choices then notes[1] = table.concat(o.choices, ", ") end
             if o.min or o.max then notes[#notes + 1] = (o.min or "…") .. " to " .. (o.max or "…") end
             if o.required then notes[#notes + 1] = "needed" end
-            if default ~= nil and default ~= "" and default ~= false then notes[#notes + 1] = "default " .. tostring(default) end
-            lines[#lines + 1] = ("  %-22s %s%s"):format(left, o[3] or "", #notes > 0 and " (" .. table.concat(notes, "; ") .. ")" or "")
+            if default and default ~= "" then notes[#notes + 1] = "default " .. tostring(default) end
+            local more = #notes > 0 and " (" .. table.concat(notes, "; ") .. ")" or ""
+            lines[#lines + 1] = ("  %-22s %s%s"):format(left, o[3] or "", more)
         end
     end
     lines[#lines + 1] = ("  %-22s %s"):format("--help", "this text")
@@ -53,8 +56,11 @@ local function read(option, text)
     local value = text
     if k == "whole number" then value = math.tointeger(tonumber(text)) end
     if k == "number" then value = tonumber(text) end
-    if k == "seed" then value = math.tointeger(tonumber(text)) or (text:match "^%d+$" and #text <= 20 and text or nil) end
-    if value == nil or value ~= value then return nil, "a " .. (k == "seed" and "whole number" or k) .. " is wanted, not " .. text end
+    if k == "seed" then
+        value = math.tointeger(tonumber(text)) or (text:match "^%d+$" and #text <= 20 and text or nil)
+        k = "whole number"
+    end
+    if value == nil or value ~= value then return nil, "a " .. k .. " is wanted, not " .. text end
     if (option.min and value < option.min) or (option.max and value > option.max) then
         return nil, text .. " is not within " .. (option.min or "…") .. " to " .. (option.max or "…")
     end
@@ -63,7 +69,8 @@ local function read(option, text)
             if choice == value then return value end
         end
         local near = weft.nearest(value, option.choices)
-        return nil, "there is no " .. text .. (near and "; did you mean " .. near .. "?" or "") .. " (choices: " .. table.concat(option.choices, ", ") .. ")"
+        near = near and "; did you mean " .. near .. "?" or ""
+        return nil, "there is no " .. text .. near .. " (choices: " .. table.concat(option.choices, ", ") .. ")"
     end
     return value
 end
@@ -91,7 +98,9 @@ local function parse(spec, given)
         else
             local off = name:match "^no%-(.+)$"
             local option, negated = options[name], false
-            if not option and off and options[off] and kind(options[off]) == "flag" then option, negated = options[off], true end
+            if not option and off and options[off] and kind(options[off]) == "flag" then
+                option, negated = options[off], true
+            end
             if not option then
                 local near = weft.nearest(name, names)
                 return false, "there is no option --" .. name .. (near and "; did you mean --" .. near .. "?" or "")

@@ -1,4 +1,5 @@
--- A bar on the terminal, for weft.progress() and for loops of one's own; where standard error is no terminal, nothing is written.
+-- A bar on the terminal, for weft.progress() and for loops of one's own; where standard error is no terminal, nothing
+-- is written.
 --
 --     weft.progress(weft.progress_bar())
 --     for i in weft.progress_bar.each("train", 1000) do … end
@@ -18,7 +19,8 @@ local function text(what, done, total, seconds, steps)
     return line
 end
 
--- A function (what, done, total) that draws. out: something with a method write (default: standard error, where it is a terminal).
+-- A function (what, done, total) that draws. out: something with a method write (default: standard error, where it is
+-- a terminal).
 local function new(out)
     out = out or weft.terminal() and io.stderr
     local last, first, start

@@ -1,5 +1,5 @@
--- The globals that code in weft.sandbox() sees: Lua's without files, processes, code, coroutines or metatables. What could run long inside one call in C, where
--- no instructions are counted, has bounds of its own.
+-- The globals that code in weft.sandbox() sees: Lua's without files, processes, code, coroutines or metatables. What
+-- could run long inside one call in C, where no instructions are counted, has bounds of its own.
 
 local most_items, most_steps = 1 << 20, 1 << 27
 
@@ -9,8 +9,10 @@ local function pick(from, names)
     return t
 end
 
-local globals = pick(_G, "assert error ipairs next pairs pcall rawequal rawget rawlen rawset select tonumber tostring type _VERSION")
-globals.math = pick(math, "abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger modf pi rad sin sqrt tan tointeger type ult")
+local globals = pick(_G,
+    "assert error ipairs next pairs pcall rawequal rawget rawlen rawset select tonumber tostring type _VERSION")
+globals.math = pick(math, "abs acos asin atan ceil cos deg exp floor fmod huge log max maxinteger min mininteger modf "
+    .. "pi rad sin sqrt tan tointeger type ult")
 globals.utf8 = pick(utf8, "char charpattern codepoint codes len offset")
 globals.string = pick(string, "byte char format len lower reverse sub upper")
 globals.table = pick(table, "pack")

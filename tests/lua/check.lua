@@ -14,7 +14,9 @@ end
 
 function check.is(got, want)
     check.count = check.count + 1
-    if got ~= want or math.type(got) ~= math.type(want) then fail(place(), "%s, expected %s", tostring(got), tostring(want)) end
+    if got ~= want or math.type(got) ~= math.type(want) then
+        fail(place(), "%s, expected %s", tostring(got), tostring(want))
+    end
 end
 
 function check.ok(value, what)
@@ -25,7 +27,9 @@ end
 -- |got − want| ≤ tolerance; NaN fails.
 function check.near(got, want, tolerance)
     check.count = check.count + 1
-    if not (math.abs(got - want) <= (tolerance or 0)) then fail(place(), "%.9g, expected %.9g ± %g", got, want, tolerance or 0) end
+    if not (math.abs(got - want) <= (tolerance or 0)) then
+        fail(place(), "%.9g, expected %.9g ± %g", got, want, tolerance or 0)
+    end
 end
 
 local function flat(list, into)
@@ -44,7 +48,9 @@ function check.values(got, want, tolerance)
     local g, w = flat(got, {}), flat(want, {})
     if #g ~= #w then return fail(place(), "%d values, expected %d", #g, #w) end
     for i = 1, #w do
-        if not (math.abs(g[i] - w[i]) <= (tolerance or 0)) then return fail(place(), "value %d is %.9g, expected %.9g ± %g", i, g[i], w[i], tolerance or 0) end
+        if not (math.abs(g[i] - w[i]) <= (tolerance or 0)) then
+            return fail(place(), "value %d is %.9g, expected %.9g ± %g", i, g[i], w[i], tolerance or 0)
+        end
     end
 end
 

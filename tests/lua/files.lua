@@ -1,4 +1,4 @@
--- Pictures and safetensors. arg[1]: an empty folder; arg[2]: tests/golden/pictures.safetensors' neighbour st_plain.safetensors.
+-- Pictures and safetensors. arg[1]: an empty folder.
 package.path = (arg[0]:match "^.*/" or "./") .. "?.lua;" .. package.path
 local check, weft = require "check", require "weft"
 local top = arg[1] .. "/"
@@ -29,8 +29,11 @@ weft.save_image(x, top .. "g.png", { graph = g })
 check.is(weft.graph.load(top .. "g.png"):json(), g:json())
 
 -- tensors of all types, and texts
-local tensors = { a = weft.tensor { { 1, 2 }, { 3, 4 } }, ["b.weight"] = weft.tensor({ math.maxinteger }, { dtype = "i64" }), c = weft.tensor({ 0.5, 1.5 }, { dtype = "bf16" }),
-                  scalar = weft.tensor(3), none = weft.zeros(0, 3), view = weft.tensor({ { 1, 2 }, { 3, 4 } }):permute(2, 1) }
+local tensors = {
+    a = weft.tensor { { 1, 2 }, { 3, 4 } }, ["b.weight"] = weft.tensor({ math.maxinteger }, { dtype = "i64" }),
+    c = weft.tensor({ 0.5, 1.5 }, { dtype = "bf16" }), scalar = weft.tensor(3), none = weft.zeros(0, 3),
+    view = weft.tensor({ { 1, 2 }, { 3, 4 } }):permute(2, 1),
+}
 weft.save_tensors(top .. "t.safetensors", tensors, { format = "pt", note = "é" })
 local back, texts = weft.load_tensors(top .. "t.safetensors")
 for name, t in pairs(tensors) do

@@ -1,13 +1,16 @@
--- Graphs: building, editing, checking, running, the cache. arg[1]: a folder with models/checkpoints/tiny.safetensors; arg[2]: graphs/txt2img.json.
+-- Graphs: building, editing, checking, running, the cache. arg[1]: a folder with models/checkpoints/tiny.safetensors;
+-- arg[2]: graphs/txt2img.json.
 package.path = (arg[0]:match "^.*/" or "./") .. "?.lua;" .. package.path
 local check, weft = require "check", require "weft"
 local top = arg[1]
-weft.configure { threads = 1, models = top .. "/models", input = top .. "/input", output = top .. "/output", temp = top .. "/temp" }
+weft.configure { threads = 1, models = top .. "/models", input = top .. "/input", output = top .. "/output",
+    temp = top .. "/temp" }
 
 -- by hand
 local g = weft.graph.new()
 local empty = g:add("EmptyImage", { width = 16, height = 8, color = 255 })
-local scaled = g:add("ImageScale", { image = { empty, "IMAGE" }, width = 8, height = 4, upscale_method = "area" }, "scaled")
+local scaled = g:add("ImageScale", { image = { empty, "IMAGE" }, width = 8, height = 4, upscale_method = "area" },
+    "scaled")
 local save = g:add("SaveImage", { images = { scaled }, filename_prefix = "by_hand" })
 check.is(empty, "1")
 check.is(scaled, "scaled")
@@ -109,7 +112,8 @@ check.is(g:run().ran, 1)
 -- a class in Lua inside a graph, cached as any other; it may run graphs itself
 local calls = 0
 weft.register {
-    name = "Twice", inputs = { { name = "image", type = "IMAGE" }, { name = "times", type = "FLOAT", default = 2 } }, outputs = { { name = "IMAGE", type = "IMAGE" } },
+    name = "Twice", inputs = { { name = "image", type = "IMAGE" }, { name = "times", type = "FLOAT", default = 2 } },
+        outputs = { { name = "IMAGE", type = "IMAGE" } },
     run = function(inputs)
         calls = calls + 1
         local inner = weft.graph.new()
@@ -165,11 +169,14 @@ local function encode(input)
     return weft.node.CLIPTextEncode { clip = clip, text = d:get(d:get(ids.KSampler, input)[1], "text") }
 end
 local latent = weft.node.KSampler {
-    model = model, seed = 12345, steps = 2, cfg = d:get(ids.KSampler, "cfg"), sampler_name = d:get(ids.KSampler, "sampler_name"), scheduler = d:get(ids.KSampler, "scheduler"),
-    positive = encode "positive", negative = encode "negative", latent_image = weft.node.EmptyLatentImage { width = 64, height = 64 },
+    model = model, seed = 12345, steps = 2, cfg = d:get(ids.KSampler, "cfg"),
+        sampler_name = d:get(ids.KSampler, "sampler_name"), scheduler = d:get(ids.KSampler, "scheduler"),
+    positive = encode "positive", negative = encode "negative",
+        latent_image = weft.node.EmptyLatentImage { width = 64, height = 64 },
 }
 check.is((weft.node.VAEDecode { samples = latent, vae = vae } - other:output(ids.VAEDecode)):abs():max():item(), 0.0)
-check.is(check.throws("did you mean", weft.node.CheckpointLoaderSimple, { ckpt_name = "tiny.safetensor" }).class, "CheckpointLoaderSimple")
+check.is(check.throws("did you mean", weft.node.CheckpointLoaderSimple, { ckpt_name = "tiny.safetensor" }).class,
+    "CheckpointLoaderSimple")
 
 -- progress may stop the work, and may fail
 weft.progress(function(what) return what ~= "sample" end)

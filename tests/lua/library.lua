@@ -10,11 +10,14 @@ check.is(require "weft.args", weft.args)
 -- options. Where a script is wrong, weft.args ends the program: os.exit and print stand in here
 local spec = {
     "Does nothing.", arguments = "FILE …",
-    { "prompt", "a cat", "what is shown" }, { "steps", 20, "steps", min = 1, max = 100 }, { "scale", 7.5, "scale" }, { "keep", false, "keep it" }, { "bar", true, "show a bar" },
-    { "method", "euler", "how", choices = { "euler", "heun" } }, { "seed", 0, "seed", seed = true }, { "model", nil, "a file" },
+    { "prompt", "a cat", "what is shown" }, { "steps", 20, "steps", min = 1, max = 100 }, { "scale", 7.5, "scale" },
+        { "keep", false, "keep it" }, { "bar", true, "show a bar" },
+    { "method", "euler", "how", choices = { "euler", "heun" } }, { "seed", 0, "seed", seed = true },
+        { "model", nil, "a file" },
 }
 local function parse(...) return weft.args(spec, { [0] = "s.lua", ... }) end
-local o = parse("--steps=5", "in.png", "--scale", "2", "--keep", "--no-bar", "--method", "heun", "--seed", "18446744073709551615", "--model=a=b", "--", "--x")
+local o = parse("--steps=5", "in.png", "--scale", "2", "--keep", "--no-bar", "--method", "heun", "--seed",
+    "18446744073709551615", "--model=a=b", "--", "--x")
 check.is(o.prompt, "a cat")
 check.is(o.steps, 5)
 check.is(o.scale, 2)
@@ -56,7 +59,8 @@ refuses("there is no option --no-steps", "--no-steps")
 refuses("whole number is wanted", "--seed", "123456789012345678901")
 local status, text = ending("--help")
 check.is(status, 0)
-for _, part in ipairs { "Usage: weft s.lua [OPTION …] FILE …", "Does nothing.", "--steps N", "1 to 100; default 20", "--keep ", "euler, heun; default euler", "--help" } do
+for _, part in ipairs { "Usage: weft s.lua [OPTION …] FILE …", "Does nothing.", "--steps N", "1 to 100; default 20",
+    "--keep ", "euler, heun; default euler", "--help" } do
     check.ok(text:find(part, 1, true), text)
 end
 spec[#spec + 1] = { "out", nil, "result", required = true }
@@ -93,7 +97,8 @@ weft.sandbox("t.n = 2", { t = shared })
 check.is(shared.n, 1)
 
 -- what it has not
-for _, name in ipairs { "io", "os", "package", "debug", "require", "load", "loadfile", "dofile", "loadstring", "setmetatable", "getmetatable", "coroutine", "collectgarbage",
+for _, name in ipairs { "io", "os", "package", "debug", "require", "load", "loadfile", "dofile", "loadstring",
+    "setmetatable", "getmetatable", "coroutine", "collectgarbage",
                         "print", "weft", "arg", "string.dump", "string.pack", "math.random", "utf8.x" } do
     check.is(weft.sandbox("return " .. name), nil)
 end
@@ -121,7 +126,8 @@ caught("limit of instructions", "while true do end", few)
 caught("limit of instructions", "while true do pcall(function() while true do end end) end", few)
 caught("limit of instructions", "local function f() pcall(f) while true do end end f()", few)
 check.is(caught("limit of memory", "local s = 'x' while true do s = s .. s end", { memory = "1M" }).status, "memory")
-check.is(caught("limit of memory", "local t = {} for i = 1, 1e9 do t[i] = i end", { memory = 1 << 20 }).status, "memory")
+check.is(caught("limit of memory", "local t = {} for i = 1, 1e9 do t[i] = i end", { memory = 1 << 20 }).status,
+    "memory")
 caught("too few", "return 1", { memory = 100 })
 caught("too long", "return ('x'):rep(1e9)")
 caught("too long", "return (''):rep(1e15)")

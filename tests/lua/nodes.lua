@@ -29,11 +29,15 @@ local function refuses(part, fields, class, inputs)
     check.is(e.class, class)
     for k, v in pairs(fields) do check.is(e[k], v) end
 end
-refuses("EmptyImage has no input widht; did you mean width?", { input = "widht", type = "unknown_input" }, "EmptyImage", { widht = 3 })
+refuses("EmptyImage has no input widht; did you mean width?", { input = "widht", type = "unknown_input" },
+    "EmptyImage", { widht = 3 })
 refuses("has no input 1", {}, "EmptyImage", { 3 })
-refuses("input width: 0 is below the least allowed, 1", { input = "width", type = "value_smaller_than_min" }, "EmptyImage", { width = 0 })
-refuses("is above the most allowed", { input = "width", type = "value_bigger_than_max" }, "EmptyImage", { width = 1 << 40 })
-refuses("takes a whole number, not 1.5", { input = "width", type = "invalid_input_type" }, "EmptyImage", { width = 1.5 })
+refuses("input width: 0 is below the least allowed, 1", { input = "width", type = "value_smaller_than_min" },
+    "EmptyImage", { width = 0 })
+refuses("is above the most allowed", { input = "width", type = "value_bigger_than_max" }, "EmptyImage",
+    { width = 1 << 40 })
+refuses("takes a whole number, not 1.5", { input = "width", type = "invalid_input_type" }, "EmptyImage",
+    { width = 1.5 })
 refuses("takes a whole number, not the text \"8\"", { input = "width" }, "EmptyImage", { width = "8" })
 refuses("not finite", { input = "value" }, "PrimitiveFloat", { value = 0 / 0 })
 refuses("takes a number", { input = "value" }, "PrimitiveFloat", { value = true })
@@ -43,7 +47,8 @@ refuses("zero bytes", { input = "value" }, "PrimitiveString", { value = "a\0b" }
 refuses("input image (IMAGE) is missing", { input = "image", type = "required_input_missing" }, "ImageInvert", {})
 refuses("takes a tensor, not a LATENT", { input = "image" }, "ImageInvert", { image = latent })
 refuses("takes a LATENT, not a tensor", { input = "samples" }, "RepeatLatentBatch", { samples = image })
-refuses("there is no \"arae\"; did you mean \"area\"?", { input = "upscale_method", type = "value_not_in_list" }, "ImageScale", { image = image, upscale_method = "arae" })
+refuses("there is no \"arae\"; did you mean \"area\"?", { input = "upscale_method", type = "value_not_in_list" },
+    "ImageScale", { image = image, upscale_method = "arae" })
 check.throws("did you mean EmptyImage?", function() return node.EmptyImag end)
 check.throws("a table {name = value}", node.EmptyImage, 3)
 check.is(check.throws("ImageCrop", node.ImageCrop, { image = weft.zeros(2) }).class, "ImageCrop")
@@ -73,12 +78,17 @@ local calls = 0
 weft.register {
     name = "Brighten", category = "test", summary = "Brighter.",
     inputs = { { name = "image", type = "IMAGE" }, { name = "by", type = "FLOAT", default = 0.5, min = -1, max = 1 },
-               { name = "mode", type = "COMBO", choices = { "a", "b" }, default = "b" }, { name = "mask", type = "MASK", optional = true },
-               { name = "seed", type = "INT", seed = true }, { name = "text", type = "STRING", default = "t" }, { name = "flag", type = "BOOLEAN", default = true } },
-    outputs = { { name = "IMAGE", type = "IMAGE" }, { name = "note", type = "STRING" }, { name = "thing", type = "THING" }, { name = "seed", type = "INT" } },
+               { name = "mode", type = "COMBO", choices = { "a", "b" }, default = "b" },
+                   { name = "mask", type = "MASK", optional = true },
+               { name = "seed", type = "INT", seed = true }, { name = "text", type = "STRING", default = "t" },
+                   { name = "flag", type = "BOOLEAN", default = true } },
+    outputs = { { name = "IMAGE", type = "IMAGE" }, { name = "note", type = "STRING" },
+        { name = "thing", type = "THING" }, { name = "seed", type = "INT" } },
     run = function(inputs)
         calls = calls + 1
-        return (inputs.image + inputs.by):clamp(0, 1), inputs.mode .. inputs.text .. tostring(inputs.flag) .. tostring(inputs.mask), { by = inputs.by }, inputs.seed
+        return (inputs.image + inputs.by):clamp(0, 1),
+            inputs.mode .. inputs.text .. tostring(inputs.flag) .. tostring(inputs.mask), { by = inputs.by },
+            inputs.seed
     end,
 }
 weft.register {
@@ -96,7 +106,8 @@ check.is(weft.describe("Brighten").inputs[2].max, 1.0)
 refuses("2 is above the most allowed, 1", { input = "by" }, "Brighten", { image = image, by = 2 })
 
 weft.register {
-    name = "Fail", inputs = { { name = "how", type = "INT", min = 0, max = 9 } }, outputs = { { name = "n", type = "INT" } },
+    name = "Fail", inputs = { { name = "how", type = "INT", min = 0, max = 9 } },
+        outputs = { { name = "n", type = "INT" } },
     run = function(inputs)
         if inputs.how == 1 then error "one" end
         if inputs.how == 2 then return weft.zeros(2) + weft.zeros(3) end
@@ -129,8 +140,10 @@ no_class("a class has a name", { run = run })
 no_class("a function is wanted", { name = "X" })
 no_class("each has a name and a type", { name = "X", run = run, inputs = { { name = "a" } } })
 no_class("twice", { name = "X", run = run, inputs = { { name = "a", type = "INT" }, { name = "a", type = "INT" } } })
-no_class("between min and max", { name = "X", run = run, inputs = { { name = "a", type = "INT", min = 1, default = 0 } } })
-no_class("none of its choices", { name = "X", run = run, inputs = { { name = "a", type = "COMBO", choices = { "b" }, default = "c" } } })
+no_class("between min and max", { name = "X", run = run,
+    inputs = { { name = "a", type = "INT", min = 1, default = 0 } } })
+no_class("none of its choices", { name = "X", run = run,
+    inputs = { { name = "a", type = "COMBO", choices = { "b" }, default = "c" } } })
 no_class("list of texts", { name = "X", run = run, inputs = { { name = "a", type = "COMBO" } } })
 no_class("an output has one type", { name = "X", run = run, outputs = { { name = "a", type = "THING,MODEL" } } })
 check.ok(not pcall(weft.describe, "X"), "a refused class is not there")

@@ -41,8 +41,10 @@ local function sigmoid(x) return 1 / (1 + math.exp(-x)) end
 local formulas = {
     silu = function(x) return x * sigmoid(x) end, gelu = function(x) return x / 2 * (1 + erf(x / math.sqrt(2))) end,
     quick_gelu = function(x) return x * sigmoid(1.702 * x) end,
-    gelu_tanh = function(x) return x / 2 * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ^ 3))) end, relu = function(x) return math.max(x, 0) end,
-    sigmoid = sigmoid, tanh = tanh, exp = math.exp, abs = math.abs, square = function(x) return x * x end, sin = math.sin, cos = math.cos,
+    gelu_tanh = function(x) return x / 2 * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ^ 3))) end,
+        relu = function(x) return math.max(x, 0) end,
+    sigmoid = sigmoid, tanh = tanh, exp = math.exp, abs = math.abs, square = function(x) return x * x end,
+        sin = math.sin, cos = math.cos,
 }
 local x = noise(3, 5)
 for name, f in pairs(formulas) do
@@ -54,14 +56,16 @@ local positive = x:abs() + 0.1
 check.values(positive:log():exp(), check.flat(positive:tolist()), near)
 check.values(positive:sqrt():square(), check.flat(positive:tolist()), near)
 check.values(x:affine(2, 1), check.flat((x * 2 + 1):tolist()), near)
-check.values(x:clamp(-0.5, 0.5), table_of({ 3, 5 }, function(i, j) return math.max(-0.5, math.min(0.5, reader(x)(i, j))) end))
+check.values(x:clamp(-0.5, 0.5), table_of({ 3, 5 },
+    function(i, j) return math.max(-0.5, math.min(0.5, reader(x)(i, j))) end))
 check.values(weft.axpby(2, x, -3, positive), check.flat((x * 2 - positive * 3):tolist()), near)
 
 -- sums and the like
 local at = reader(x)
 local function column(j, f) return f(at(0, j), at(1, j), at(2, j)) end
 check.values(x:sum(1), table_of({ 5 }, function(j) return column(j, function(a, b, c) return a + b + c end) end), near)
-check.values(x:mean(1), table_of({ 5 }, function(j) return column(j, function(a, b, c) return (a + b + c) / 3 end) end), near)
+check.values(x:mean(1), table_of({ 5 },
+    function(j) return column(j, function(a, b, c) return (a + b + c) / 3 end) end), near)
 check.values(x:max(1), table_of({ 5 }, function(j) return column(j, math.max) end))
 check.values(x:min { dim = -2 }, table_of({ 5 }, function(j) return column(j, math.min) end))
 check.shape(x:sum(2), 3)
@@ -107,7 +111,8 @@ local two = bias:slice(1, 1, 2)
 check.values(weft.conv2d(picture, filter, two), conv(1, 0, 0, 0, 0), near)
 check.values(weft.conv2d(picture, filter, two, { pad = 1 }), conv(1, 1, 1, 1, 1), near)
 check.values(weft.conv2d(picture, filter, two, 2, { 0, 1, 1, 0 }), conv(2, 0, 1, 1, 0), near)
-check.values(weft.conv2d(picture, filter, { bias = two, stride = 2, pad = { 1, 0, 0, 2 }, row = row }), conv(2, 1, 0, 0, 2, true), near)
+check.values(weft.conv2d(picture, filter, { bias = two, stride = 2, pad = { 1, 0, 0, 2 }, row = row }),
+    conv(2, 1, 0, 0, 2, true), near)
 check.throws("one number or", weft.conv2d, picture, filter, { pad = { 1, 2 } })
 
 -- attention: queries and keys of 2 heads
@@ -146,7 +151,8 @@ local features = noise(1, 2, 3, 4)
 local F = reader(features)
 check.values(weft.group_norm(features, 2, { eps = 1e-3, act = "silu" }), table_of({ 1, 2, 3, 4 }, function(n, i, j, c)
     local g = c // 2
-    return formulas.silu(normalized(function(m) m = m - 1 return F(n, m // 6, m // 2 % 3, 2 * g + m % 2) end, 12)(F(n, i, j, c), 1e-3))
+    return formulas.silu(normalized(function(m) m = m - 1 return F(n, m // 6, m // 2 % 3, 2 * g + m % 2) end,
+        12)(F(n, i, j, c), 1e-3))
 end), near)
 check.values(weft.softmax(x, 2), table_of({ 3, 5 }, function(i, j)
     local sum = 0
@@ -154,23 +160,30 @@ check.values(weft.softmax(x, 2), table_of({ 3, 5 }, function(i, j)
     return math.exp(2 * at(i, j)) / sum
 end), near)
 local wide = noise(2, 6)
-check.values(weft.geglu(wide), table_of({ 2, 3 }, function(i, j) return reader(wide)(i, j) * formulas.gelu(reader(wide)(i, 3 + j)) end), near)
+check.values(weft.geglu(wide), table_of({ 2, 3 },
+    function(i, j) return reader(wide)(i, j) * formulas.gelu(reader(wide)(i, 3 + j)) end), near)
 
 -- pictures and tables
 check.values(features:to_nchw():to_nhwc(), check.flat(features:tolist()))
 check.values(features:to_nchw(), table_of({ 1, 4, 2, 3 }, function(n, c, i, j) return F(n, i, j, c) end))
-check.values(weft.resample(features, 4, 6, "nearest"), table_of({ 1, 4, 6, 4 }, function(n, i, j, c) return F(n, i // 2, j // 2, c) end))
-check.values(features:resample { height = 1, width = 1, mode = "area" }, check.flat(features:mean(2):mean(2):tolist()), near)
+check.values(weft.resample(features, 4, 6, "nearest"),
+    table_of({ 1, 4, 6, 4 }, function(n, i, j, c) return F(n, i // 2, j // 2, c) end))
+check.values(features:resample { height = 1, width = 1, mode = "area" }, check.flat(features:mean(2):mean(2):tolist()),
+    near)
 check.is(check.throws("mode is missing", weft.resample, features, 4, 6).input, "mode")
-check.values(weft.pad(features, 1, 0, 0, 2, { value = 9 }), table_of({ 1, 3, 5, 4 }, function(n, i, j, c) return i >= 1 and j < 3 and F(n, i - 1, j, c) or 9 end))
-check.values(weft.pad(features, { left = 1, mode = "replicate" }), table_of({ 1, 2, 4, 4 }, function(n, i, j, c) return F(n, i, math.max(j - 1, 0), c) end))
+check.values(weft.pad(features, 1, 0, 0, 2, { value = 9 }),
+    table_of({ 1, 3, 5, 4 }, function(n, i, j, c) return i >= 1 and j < 3 and F(n, i - 1, j, c) or 9 end))
+check.values(weft.pad(features, { left = 1, mode = "replicate" }),
+    table_of({ 1, 2, 4, 4 }, function(n, i, j, c) return F(n, i, math.max(j - 1, 0), c) end))
 local words = noise(4, 3)
-check.values(weft.embedding(weft.tensor({ 3, 0, 3 }, { dtype = "i64" }), words), table_of({ 3, 3 }, function(i, c) return reader(words)(({ 3, 0, 3 })[i + 1], c) end))
+check.values(weft.embedding(weft.tensor({ 3, 0, 3 }, { dtype = "i64" }), words),
+    table_of({ 3, 3 }, function(i, c) return reader(words)(({ 3, 0, 3 })[i + 1], c) end))
 check.throws("embedding", weft.embedding, weft.tensor({ 4 }, { dtype = "i64" }), words)
 check.values(weft.timestep_embedding(weft.tensor { 0, 10 }, 4), table_of({ 2, 4 }, function(n, j)
     return (j < 2 and math.cos or math.sin)(10 * n * 10000 ^ (-(j % 2) / 2))
 end), near)
-check.values(weft.timestep_embedding(weft.tensor { 10 }, 4, { flip_sin_to_cos = false, freq_shift = 1, scale = 2, max_period = 100 }), table_of({ 4 }, function(j)
+check.values(weft.timestep_embedding(weft.tensor { 10 }, 4,
+    { flip_sin_to_cos = false, freq_shift = 1, scale = 2, max_period = 100 }), table_of({ 4 }, function(j)
     return (j < 2 and math.sin or math.cos)(20 * 100 ^ (-(j % 2) / 1))
 end), near)
 check.done()

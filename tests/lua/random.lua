@@ -35,7 +35,8 @@ check.values(philox(-1), philox "18446744073709551615")
 check.values(philox(math.mininteger), philox "9223372036854775808")
 check.ok(philox(1)[1] ~= philox((1 << 32) + 1)[1], "Philox takes 64 bits")
 check.values(weft.randn(4, { seed = 1 << 32 }), golden["randn.0.4"]:tolist())
-for _, bad in ipairs { "18446744073709551616", "-1", "1.5", "", 1.5, true } do check.throws("64 bits", weft.generator, bad) end
+for _, bad in ipairs { "18446744073709551616", "-1", "1.5", "", 1.5, true } do check.throws("64 bits", weft.generator,
+    bad) end
 check.throws("cpu", weft.generator, 0, "tpu")
 check.throws("generator", weft.randn, { 2 }, 3)
 check.is(weft.randn({ 2 }, { dtype = "f16", seed = 1 }).dtype, "f16")

@@ -57,7 +57,8 @@ check.values(t - 1, { 0, 1, 2, 3, 4, 5 })
 check.values(1 - t, { 0, -1, -2, -3, -4, -5 })
 check.values(t * 2, { 2, 4, 6, 8, 10, 12 })
 check.values(2 * t, { 2, 4, 6, 8, 10, 12 })
-check.values(t / 3, { 0x1.555556p-2, 0x1.555556p-1, 1, 0x1.555556p0, 0x1.aaaaaap0, 2 })     -- divided, not multiplied by 1/3
+check.values(t / 3, { 0x1.555556p-2, 0x1.555556p-1, 1, 0x1.555556p0, 0x1.aaaaaap0,
+    2 })     -- divided, not multiplied by 1/3
 check.values(12 / t, { 12, 6, 4, 3, 2.4, 2 }, 2e-7)
 check.values(-t, { -1, -2, -3, -4, -5, -6 })
 check.values(t + weft.tensor { 10, 20, 30 }, { 11, 22, 33, 14, 25, 36 })
