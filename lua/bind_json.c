@@ -60,8 +60,12 @@ static cJSON *scalar(lua_State *L) {
     case LUA_TNUMBER:
         if (!lua_isinteger(L, -1) && !isfinite(lua_tonumber(L, -1)))
             bind_error(L, WEFT_E_ARGUMENT, NULL, "%s: JSON has no %s", writer, luaL_tolstring(L, -1, NULL));
-        if (!lua_isinteger(L, -1)) return cJSON_CreateNumber(lua_tonumber(L, -1));
-        snprintf(digits, sizeof digits, "%lld", (long long)lua_tointeger(L, -1));
+        if (lua_isinteger(L, -1)) snprintf(digits, sizeof digits, "%lld", (long long)lua_tointeger(L, -1));
+        else        /* as short as it stays the same double; cJSON itself stops at 15 digits */
+            for (int n = 15; n <= 17; n++) {
+                snprintf(digits, sizeof digits, "%.*g", n, lua_tonumber(L, -1));
+                if (strtod(digits, NULL) == lua_tonumber(L, -1)) break;
+            }
         return cJSON_CreateRaw(digits);
     default: bind_error(L, WEFT_E_ARGUMENT, NULL, "%s: JSON has no %s", writer, bind_kind(L, -1));
     }

@@ -128,4 +128,12 @@ TEST(folders_and_options) {
     folder_drop(root);
 }
 
+TEST(pieces_from_lua) {
+    const char *root = folder_new();
+    struct run *r = WEFT(root, WEFT_SOURCE_DIR "/tests/lua/logs.lua",
+                         WEFT_SOURCE_DIR "/tests/golden/losses.safetensors");
+    if (r->status || strncmp(r->out, "ok ", 3)) TEST_FAIL("status %d: %s%s", r->status, r->out, r->err);
+    folder_drop(root);
+}
+
 TEST_MAIN

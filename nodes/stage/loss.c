@@ -5,8 +5,12 @@
  *   each image  the mean over its values, times its weight; the loss is the mean over images
  *   weights     with s = (α/σ)²:    snr        ε: 1               v: s/(s + 1)             sample: s
  *                                   min_snr    ε: min(s, γ)/s     v: min(s, γ)/(s + 1)     sample: min(s, γ)
+ *     r = min(s, 1000)              debiased   ε: 1/√r            v: 1/(r + 1)             sample: √r
+ *   prior       the batch's second half are pictures of the class (DreamBooth): the loss is the mean over the first
+ *   half
+ *               plus prior_weight times the plain mean over the second
  *
- * min_snr: Hang et al., arXiv:2303.09556.
+ * min_snr: Hang et al., arXiv:2303.09556. debiased: Yu et al., arXiv:2310.08442, with sd-scripts' bound and its v.
  * Everything is made of operations with gradients; only weights and levels, which depend on timesteps alone, are plain
  * numbers.
  */
@@ -20,15 +24,15 @@ struct loss {
     weft_scheduler *scheduler;
     weft_tensor *clean, *noise, *timesteps;
     int target, loss, weighting;
-    double delta, gamma;
+    double delta, gamma, prior_weight;
     weft_tensor *mean, *losses, *wanted;
 };
 
 enum { MSE, L1, HUBER, SMOOTH_L1 };
-enum { NO_WEIGHTS, SNR, MIN_SNR };
+enum { NO_WEIGHTS, SNR, MIN_SNR, DEBIASED };
 static const char *const targets[] = { "model", "epsilon", "v_prediction", "sample", NULL };
 static const char *const losses[] = { "mse", "l1", "huber", "smooth_l1", NULL };
-static const char *const weightings[] = { "none", "snr", "min_snr", NULL };
+static const char *const weightings[] = { "none", "snr", "min_snr", "debiased", NULL };
 
 static weft_prediction target_of(const struct loss *n) {
     return n->target ? (weft_prediction)(n->target - 1) : n->scheduler->config.prediction_type;
@@ -57,8 +61,19 @@ static weft_tensor *distance(weft_ctx *c, const struct loss *n, weft_tensor *wan
     return n->loss == HUBER ? huber : weft_affine(c, huber, 1 / n->delta, 0);
 }
 
+static double debiased(weft_prediction target, double s) {
+    const double r = fmin(s, 1000);
+    switch (target) {
+    case WEFT_PREDICTION_SAMPLE: return sqrt(r);
+    case WEFT_PREDICTION_V: return 1 / (r + 1);
+    default: return 1 / sqrt(r);
+    }
+}
+
 static double weight_of(const struct loss *n, double bar) {
-    double s = bar / (1 - bar), kept = n->weighting == MIN_SNR ? fmin(s, n->gamma) : s;
+    double s = bar / (1 - bar);
+    if (n->weighting == DEBIASED) return debiased(target_of(n), s);
+    double kept = n->weighting == MIN_SNR ? fmin(s, n->gamma) : s;
     switch (target_of(n)) {
     case WEFT_PREDICTION_SAMPLE: return kept;
     case WEFT_PREDICTION_V: return kept / (s + 1);
@@ -73,14 +88,34 @@ static weft_tensor *weights_of(weft_ctx *c, const struct loss *n) {
     double *t = weft_training_timesteps(c, n->scheduler, n->timesteps, weft_dim(n->prediction, 0), &count);
     for (int64_t i = 0; t && i < count; i++) t[i] = weight_of(n, n->scheduler->alphas_cumprod[(int)t[i]]);
     weft_tensor *w = t ? weft_tensor_from(c, WEFT_F64, WEFT_SHAPE(count), t) : NULL;
+    if (n->prior_weight > 0) {
+        const int64_t half = weft_dim(n->prediction, 0) / 2;
+        if (count > 1) w = weft_slice(c, w, 0, 0, half);
+        else w = weft_broadcast(c, w, WEFT_SHAPE(half));
+        w = weft_concat2(c, 0, w, weft_full(c, WEFT_F64, WEFT_SHAPE(half), 1));
+    }
     free(t);
     return weft_cast(c, w, weft_type(n->prediction));
 }
 
+/* The means of both halves. */
+static weft_tensor *with_prior(weft_ctx *c, const struct loss *n, weft_tensor *each) {
+    each = weft_reduce(c, WEFT_REDUCE_MEAN, weft_reshape(c, each, WEFT_SHAPE(2, -1)), 1);
+    const double shares[] = { 1, n->prior_weight };
+    weft_tensor *s = weft_cast(c, weft_tensor_from(c, WEFT_F64, WEFT_SHAPE(2), shares), weft_type(each));
+    return weft_reduce_all(c, WEFT_REDUCE_SUM, weft_mul(c, each, s));
+}
+
 static void loss_run(weft_ctx *c, void *self) {
     struct loss *n = self;
+    const int64_t images = weft_dim(n->prediction, 0);
     if (weft_rank(n->prediction) < 1) {
         weft_fail(c, WEFT_E_SHAPE, "prediction: expected a batch, found a single number");
+        return;
+    }
+    if (n->prior_weight > 0 && (images < 2 || images % 2)) {
+        weft_fail(c, WEFT_E_SHAPE, "prior_weight: the batch's halves are expected, found %lld images",
+                  (long long)images);
         return;
     }
     weft_tensor *wanted = wanted_of(c, n), *each = distance(c, n, wanted);
@@ -88,7 +123,7 @@ static void loss_run(weft_ctx *c, void *self) {
     each = weft_reduce(c, WEFT_REDUCE_MEAN, each, 1);
     weft_tensor *weights = weights_of(c, n);
     if (weights) each = weft_mul(c, each, weights);
-    n->mean = weft_reduce_all(c, WEFT_REDUCE_MEAN, each);
+    n->mean = n->prior_weight > 0 ? with_prior(c, n, each) : weft_reduce_all(c, WEFT_REDUCE_MEAN, each);
     n->losses = each;
     n->wanted = wanted;
 }
@@ -107,7 +142,10 @@ const weft_node weft_node_Loss = {
         WEFT_OPTIONAL_CHOICE_IN(struct loss, loss, losses, NULL, "of each value's difference"),
         WEFT_OPTIONAL_FLOAT_IN(struct loss, delta, 1, 1e-6, 1000, 0.01, "huber, smooth_l1: where squares end"),
         WEFT_OPTIONAL_CHOICE_IN(struct loss, weighting, weightings, NULL, "of each image, by its signal to noise"),
-        WEFT_OPTIONAL_FLOAT_IN(struct loss, gamma, 5, 0, 1000, 0.1, "min_snr: the bound"), { 0 } },
+        WEFT_OPTIONAL_FLOAT_IN(struct loss, gamma, 5, 0, 1000, 0.1, "min_snr: the bound"),
+        WEFT_OPTIONAL_FLOAT_IN(struct loss, prior_weight, 0, 0, 1000, 0.1,
+                               "prior preservation: the share of the batch's second half; 0: it is like the first"),
+        { 0 } },
     .outputs = (const weft_port[]){
         WEFT_OUT(struct loss, mean, WEFT_PORT_TENSOR, "loss", "TENSOR", "the mean, a single number"),
         WEFT_OUT(struct loss, losses, WEFT_PORT_TENSOR, "losses", "TENSOR", "each image's"),
