@@ -37,18 +37,31 @@ static void wait_seconds(double seconds) {
     nanosleep(&t, NULL);
 }
 
+/* How many steps the run has logged. */
+static int steps_in(const char *root) {
+    char text[8000];
+    int lines = 0;
+    run_read(in(root, "cut"), "log.csv", text, sizeof text);
+    for (const char *p = text; (p = strchr(p, '\n')); p++) lines++;
+    return lines - 1;
+}
+
+/* Each round ends at a random moment after one to six steps more than the round before. */
 TEST(killed_at_random_moments) {
     const char *root = folder_new();
     uint64_t random = 5;
     struct run *r = WEFT(root, SCRIPT, "whole", "plain");
     if (r->status || strncmp(r->out, "ok ", 3)) TEST_FAIL("status %d: %s%s", r->status, r->out, r->err);
-    const double all = r->seconds;
+    const double each = r->seconds / 24;
     int kills = 0, status = -1;
-    for (int round = 0; round < 60 && status != 0 && !test_failures; round++) {
+    for (int round = 0; round < 40 && status != 0 && !test_failures; round++) {
+        const int until = (round ? steps_in(root) : 0) + 1 + (int)((noise(&random) + 1) * 3);
         pid_t child = run_start(root, (const char *const[]){ SCRIPT, "cut", "plain", "latest", NULL }, -1, -1);
-        wait_seconds(all * (0.05 + 0.15 * (noise(&random) + 1)));
-        if (round < 40) kill(child, SIGKILL);
-        status = run_wait(child);
+        while (steps_in(root) < until && waitpid(child, &status, WNOHANG) == 0) wait_seconds(0.002);
+        wait_seconds((noise(&random) + 1) * each);
+        kill(child, SIGKILL);
+        const int ended = run_wait(child);
+        status = ended >= 0 ? ended : WIFEXITED(status) ? WEXITSTATUS(status) : -1;     /* it had ended by itself */
         kills += status == 128 + SIGKILL;
         if (status && status != 128 + SIGKILL) {
             char err[4000];
