@@ -20,7 +20,7 @@ CALL(gelu_tanh, weft_unary(c, WEFT_UNARY_GELU_TANH, in[0]))
 CALL(quick_gelu, weft_quick_gelu(c, in[0]))
 CALL(relu, weft_unary(c, WEFT_UNARY_RELU, in[0]))
 CALL(absolute, weft_unary(c, WEFT_UNARY_ABS, in[0]))
-CALL(clamp, weft_clamp(c, in[0], -1.01, 0.51))
+CALL(clamp, weft_clamp(c, in[0], -1, 0.5))
 CALL(geglu, weft_geglu(c, in[0]))
 CALL(add, weft_add(c, in[0], in[1]))
 CALL(mul, weft_mul(c, in[0], in[1]))
@@ -55,7 +55,7 @@ CALL(pad_replicate, weft_pad(c, in[0], WEFT_PAD_REPLICATE, 2, 1, 3, 0, 0))
 
 static const struct { const char *name; call_fn *call; bool ties; } cases[] = {
     { "silu", silu, false }, { "gelu", gelu, false }, { "gelu_tanh", gelu_tanh, false },
-    { "quick_gelu", quick_gelu, false }, { "relu", relu, true }, { "abs", absolute, true }, { "clamp", clamp, false },
+    { "quick_gelu", quick_gelu, false }, { "relu", relu, true }, { "abs", absolute, true }, { "clamp", clamp, true },
     { "geglu", geglu, false }, { "add", add, false }, { "mul", mul, false }, { "div", divide, false },
     { "max", maximum, true }, { "min", minimum, true }, { "reduce_max", reduce_max, true },
     { "reduce_min", reduce_min, true }, { "mean", mean, false }, { "linear", linear, false },

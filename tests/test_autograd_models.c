@@ -3,8 +3,10 @@
  * earlier pass. */
 #include "nodes/text/clip_text.h"
 #include "nodes/unet/unet2d_condition.h"
+#include "nodes/unet/unet_rms.h"
 #include "nodes/vae/autoencoder_kl.h"
 #include "runtime/autograd.h"
+#include "runtime/internal.h"
 #include "tests/golden_weights.h"
 #include "tests/test.h"
 
@@ -226,6 +228,74 @@ TEST(double_precision) {
     whole("unet.sdxl", "reference", WEFT_F64, false);
     whole("text.gelu", "reference", WEFT_F64, true);
     whole("vae.odd", "reference", WEFT_F64, true);
+}
+
+/* ---- a model that neither library has: by differences ---------------------------------------------------------------- */
+
+static double direction(uint64_t seed, int64_t i) { return golden_byte(seed, i) / 128.0; }
+
+/* All parameters of the tree a step along their direction. */
+static void move(weft_tree *tree, double by) {
+    const char *name;
+    for (int64_t i = 0; weft_tree_trainable(tree, i, &name); i++) {
+        weft_tensor *t = weft_tree_trainable(tree, i, NULL);
+        double *x = weft_data(t);
+        for (int64_t k = 0; k < weft_count(t); k++) x[k] += by * direction(golden_seed(name), k);
+        weft_tensor_changed(t);
+    }
+}
+
+static weft_tensor *rms_loss(weft_ctx *c, weft_tree *tree, const weft_unet_rms_config *config) {
+    const float times[] = { 3, 41 };
+    weft_tensor *x = weft_cast(c, golden_input(c, "rms.x", 6, WEFT_SHAPE(2, 4, 6, 3)), WEFT_F64);
+    weft_tensor *t = weft_cast(c, weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(2), times), WEFT_F64);
+    weft_tensor *y = weft_unet_rms(c, weft_root(tree), config, x, t, NULL);
+    return weft_reduce_all(c, WEFT_REDUCE_SUM, weft_mul(c, y, x));
+}
+
+static double rms_value(weft_ctx *c, weft_tree *tree, const weft_unet_rms_config *config) {
+    weft_scope s = weft_scope_named(c, "value");
+    double value = weft_item(c, rms_loss(c, tree, config));
+    weft_scope_end(c, s, NULL);
+    return value;
+}
+
+/* The slope along one direction of all parameters; its error is that of test_autograd.c's differences. */
+TEST(rms) {
+    const double step = 1e-6;
+    weft_unet_rms_config config = weft_unet_rms_default;
+    config.dim = 8;
+    config.stages = 2;
+    config.full_attention[1] = true;
+    for (int i = 0; i < 2; i++) config.heads[i] = config.head_dim[i] = 2;
+    weft_ctx *c = weft_ctx_new(&(weft_options){ .device = "reference" });
+    weft_tree *tree = golden_tree(c, "unet", weft_unet_rms_walk, &config, WEFT_F64);
+    REQUIRE(tree && !weft_tree_train(c, tree, NULL, true));
+    move(tree, step);
+    double up = rms_value(c, tree, &config);
+    move(tree, -2 * step);
+    double want = (up - rms_value(c, tree, &config)) / (2 * step);
+    move(tree, step);
+    for (int again = 0; again < 2; again++) {
+        double slope = 0;
+        const char *name;
+        weft_scope s = weft_scope_named(c, "step");
+        weft_set_recompute(c, again);
+        weft_tree_zero_grad(tree);
+        CHECK(!weft_tape_begin(c) && !weft_backward(c, rms_loss(c, tree, &config), NULL));
+        weft_tape_end(c);
+        for (int64_t i = 0; weft_tree_trainable(tree, i, &name); i++) {
+            weft_tensor *g = weft_grad(weft_tree_trainable(tree, i, NULL));
+            const double *x = weft_data(g);
+            if (!x) TEST_FAIL("%s has no gradient", name);
+            for (int64_t k = 0; x && k < weft_count(g); k++) slope += x[k] * direction(golden_seed(name), k);
+        }
+        CHECK_NEAR(slope, want, 1e-6 * fabs(want));
+        weft_scope_end(c, s, NULL);
+    }
+    CHECK_STR(weft_message(c), "");
+    weft_tree_free(tree);
+    weft_ctx_free(c);
 }
 
 /* ---- what must not change a byte --------------------------------------------------------------------------------- */

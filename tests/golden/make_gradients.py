@@ -86,7 +86,7 @@ CASES = {
     "quick_gelu": (lambda x: x * torch.sigmoid(1.702 * x), [(7, 5)]),
     "relu": (F.relu, [(7, 5)]),
     "abs": (torch.abs, [(7, 5)]),
-    "clamp": (lambda x: torch.clamp(x, -1.01, 0.51), [(70, 5)]),
+    "clamp": (lambda x: torch.clamp(x, -1, 0.5), [(70, 5)]),
     "geglu": (geglu, [(3, 5, 14)]),
     "add": (torch.add, [(3, 1, 5), (2, 1)]),
     "mul": (torch.mul, [(3, 1, 5), (2, 1)]),
@@ -116,7 +116,7 @@ CASES = {
     "pad_reflect": (pad("reflect", (2, 1, 3, 0)), [(2, 4, 5, 3)]),
     "pad_replicate": (pad("replicate", (2, 1, 3, 0)), [(2, 4, 5, 3)]),
 }
-TIES = ("relu", "abs", "max", "min", "reduce_max", "reduce_min")
+TIES = ("relu", "abs", "clamp", "max", "min", "reduce_max", "reduce_min")
 
 
 def operations(out):
