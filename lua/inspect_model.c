@@ -204,14 +204,16 @@ static void taken_for(session *s, const char *path, const weft_source *source, c
 
 bool inspect_weights(session *s, const char *path, cJSON *out) {
     weft_source source = { 0 };
-    if (weft_source_open_file(s->c, &source, path)) return false;
-    cJSON_AddStringToObject(out, "kind", "safetensors");
-    taken_for(s, path, &source, out);
-    tensor_facts(source.files[0], out);
-    lora_facts(s, path, source.files[0], out);
-    metadata_facts(source.files[0], out);
-    weft_source_close(&source);
-    return true;
+    const bool opened = weft_source_open_file(s->c, &source, path) == WEFT_OK;
+    if (opened) {
+        cJSON_AddStringToObject(out, "kind", "safetensors");
+        taken_for(s, path, &source, out);
+        tensor_facts(source.files[0], out);
+        lora_facts(s, path, source.files[0], out);
+        metadata_facts(source.files[0], out);
+    }
+    weft_source_close(&source);         /* it holds a list also where the file could not be opened */
+    return opened;
 }
 
 bool inspect_model_folder(session *s, const char *path, cJSON *out) {
