@@ -6,10 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HOPS = 100 };
+/* Nodes on the way to a text; classes listed by name; nodes of a graph in which the way to each text is followed. */
+enum { HOPS = 100, CLASSES = 500, FOLLOWED = 2000 };
 
-static void count_class(cJSON *classes, const char *name) {
+/* *listed: how many names there are so far; more than CLASSES are counted together. */
+static void count_class(cJSON *classes, const char *name, int *listed) {
+    if (*listed >= CLASSES && !cJSON_GetObjectItemCaseSensitive(classes, name)) name = "others";
     cJSON *n = cJSON_GetObjectItemCaseSensitive(classes, name);
+    if (!n) ++*listed;
     if (n) cJSON_SetNumberValue(n, n->valuedouble + 1);
     else cJSON_AddNumberToObject(classes, name, 1);
 }
@@ -111,7 +115,7 @@ static void file_facts(session *s, const weft_graph *g, const char *id, const we
     }
 }
 
-static void node_facts(session *s, const weft_graph *g, const char *id, const weft_node *n, cJSON *out) {
+static void node_facts(session *s, const weft_graph *g, const char *id, const weft_node *n, bool follow, cJSON *out) {
     const char *from;
     weft_value v;
     int slot;
@@ -119,7 +123,7 @@ static void node_facts(session *s, const weft_graph *g, const char *id, const we
     sampler_facts(g, id, n, out);
     file_facts(s, g, id, n, out);
     if (text && weft_graph_input(g, id, text->name, &v, &from, &slot) == 1 && v.kind == WEFT_PORT_STRING) {
-        const char *role = role_of(s, g, id);
+        const char *role = follow ? role_of(s, g, id) : NULL;
         cJSON *row = inspect_row(inspect_list(out, "texts"));
         cJSON_AddStringToObject(row, "node", id);
         cJSON_AddStringToObject(row, "as", role ? role : "");
@@ -136,7 +140,7 @@ bool inspect_graph_file(session *s, const char *path, cJSON *out) {
     weft_graph *g = weft_graph_read(s->c, s->registry, path);
     if (!g) return false;
     const char *id;
-    int count = 0;
+    int count = 0, listed = 0;
     while (weft_graph_id(g, count)) count++;
     if (!cJSON_GetObjectItemCaseSensitive(out, "kind")) {
         cJSON_AddStringToObject(out, "kind", "graph");
@@ -147,9 +151,9 @@ bool inspect_graph_file(session *s, const char *path, cJSON *out) {
     for (int i = 0; (id = weft_graph_id(g, i)); i++) {
         const char *name = weft_graph_class(g, id);
         const weft_node *n = weft_registry_find(s->registry, name);
-        count_class(classes, name);
-        if (n) node_facts(s, g, id, n, out);
-        else if (!lists(missing, name)) cJSON_AddItemToArray(missing, cJSON_CreateString(name));
+        count_class(classes, name, &listed);
+        if (n) node_facts(s, g, id, n, count <= FOLLOWED, out);
+        else if (listed < CLASSES && !lists(missing, name)) cJSON_AddItemToArray(missing, cJSON_CreateString(name));
     }
     weft_graph_free(g);
     return true;

@@ -153,6 +153,39 @@ TEST(large_and_deep_files) {
     drop_folder(top);
 }
 
+/* `count` pieces of text, each printed with its number and the one before, as a file. */
+static void put_many(const char *folder, const char *name, const char *start, const char *piece, int count,
+                     const char *end) {
+    FILE *f = fopen(in(folder, name), "wb");
+    if (f) fputs(start, f);
+    for (int i = 1; f && i <= count; i++) fprintf(f, piece, i, i - 1);
+    if (!f || fputs(end, f) < 0 || fclose(f)) TEST_FAIL("%s cannot be written", name);
+}
+
+/* Files of a few MB that would take hours if anything in them were looked for one by one. The limit is the alarm of
+ * run_start(). */
+TEST(graphs_made_to_take_long) {
+    const char *top = new_folder();
+    put_many(top, "unknown.json", "{", "\"%d\":{\"class_type\":\"Nothing%d\"},", 100000,
+             "\"x\":{\"class_type\":\"Note\"}}");
+    REFUSES(WEFT(top, "check", "unknown.json"), "there is no class Nothing0", "and more: these were the first 500");
+    struct run *r = WEFT(top, "inspect", "unknown.json");
+    CHECK_EQ(r->status, 0);
+    CHECK_HAS(r->out, "nodes    100001");
+    put_many(top, "inputs.json", "{\"1\":{\"class_type\":\"Note\",\"inputs\":{", "\"a%d\":%d,", 100000, "\"b\":1}}}");
+    REFUSES(WEFT(top, "check", "inputs.json"), "node 1 (Note): more than 512 inputs");
+    put_many(top, "chain.json", "{\"0\":{\"class_type\":\"EmptyImage\"},",
+             "\"%d\":{\"class_type\":\"Reroute\",\"inputs\":{\"\":[\"%d\",0]}},", 100000,
+             "\"x\":{\"class_type\":\"PreviewImage\",\"inputs\":{\"images\":[\"100000\",0]}}}");
+    REFUSES(WEFT(top, "check", "chain.json"), "node 0 (EmptyImage): input width (INT) is missing");
+    put_many(
+        top, "links.json",
+        "{\"nodes\":[{\"id\":0,\"type\":\"Reroute\",\"inputs\":[{\"link\":1}]},{\"id\":1,\"type\":\"A\",\"inputs\":[",
+        "{\"name\":\"a%d\",\"link\":1,\"b\":%d},", 100000, "{}]}],\"links\":[[1,0,0,0,0,\"*\"]]}");
+    REFUSES(WEFT(top, "check", "links.json"), "links.json", "too many links");
+    drop_folder(top);
+}
+
 /* ---- pictures, folders, memory ----------------------------------------------------------------------------------- */
 
 static void big_endian(unsigned char *p, uint32_t v) {

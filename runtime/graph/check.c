@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DETAILS = 1024 };
+enum { DETAILS = 1024, FAULTS = 500, HOPS = 1000 };     /* of a message; told at most; reroutes in a row */
 
 /* ComfyUI's words for each type of fault. */
 static const char *message_of(const char *type) {
@@ -37,6 +37,8 @@ struct checking {
     const weft_folders *folders;
     weft_faults *faults;
 };
+
+static bool goes_on(const struct checking *k) { return weft_ok(k->c) && k->faults->count < FAULTS; }
 
 /* Notes a fault; the list owns copies of the texts, all in one block that starts with the details. */
 static void note(struct checking *k, const char *type, const weft_gnode *n, const char *input, const char *format, ...)
@@ -132,7 +134,7 @@ int weft_port_resolve(const weft_port *p, const weft_gnode *n, weft_gin **in, we
 /* The type that a node's output gives. What passes on what it is given (Reroute) gives what its input links to; "*"
  * where that is not known. */
 static const char *type_given(const weft_graph *g, const weft_gnode *n, int slot) {
-    for (int hops = 0; hops <= g->count; hops++) {
+    for (int hops = 0; hops < HOPS; hops++) {
         if (!n || !n->node || slot < 0 || slot >= weft_port_count(n->node->outputs)) return "*";
         if (!weft_node_passes_on(n->node)) return n->node->outputs[slot].type;
         const weft_gin *in = weft_gnode_input(n, n->node->inputs[0].name);
@@ -157,7 +159,7 @@ static void check_link(struct checking *k, const weft_gnode *n, const weft_port 
              in->slot, source->id, source->class_name, count);
         return;
     }
-    const char *given = type_given(k->g, source, in->slot);
+    const char *given = strcmp(p->type, "*") ? type_given(k->g, source, in->slot) : "*";
     if (!weft_type_fits(given, p->type))
         note(k, "return_type_mismatch", n, p->name, "input %s takes %s, but output %d of node %s (%s) gives %s",
              p->name, p->type, in->slot, source->id, source->class_name, given);
@@ -223,15 +225,6 @@ static void note_cycle(struct checking *k, const weft_plan *plan) {
     note(k, "dependency_cycle", first, NULL, "the nodes need each other: %s%s", text, first->id);
 }
 
-/* Whether nothing takes anything from a node: an unknown class may then be an output. */
-static bool is_last(const weft_graph *g, const weft_gnode *n) {
-    for (int i = 0; i < g->count; i++)
-        for (int j = 0; j < g->nodes[i].input_count; j++)
-            if (g->nodes[i].inputs[j].kind == WEFT_INPUT_LINK && !strcmp(g->nodes[i].inputs[j].from, n->id))
-                return false;
-    return true;
-}
-
 static void note_unknown(struct checking *k, const weft_gnode *n) {
     const char *near = weft_registry_nearest(k->g->registry, n->class_name);
     if (near) note(k, "missing_node_type", n, NULL, "there is no class %s; did you mean %s?", n->class_name, near);
@@ -242,6 +235,22 @@ weft_status weft_graph_check(weft_ctx *c, const weft_graph *g, const weft_folder
     return weft_graph_check_for(c, g, NULL, f, faults);
 }
 
+/* What an unknown class would be is not known: where nothing takes anything from it, it may be an output. */
+static void note_unknown_outputs(struct checking *k) {
+    const weft_graph *g = k->g;
+    bool *taken = weft_host_alloc(sizeof *taken * ((size_t)g->count + 1));
+    if (!taken) weft_graph_no_memory(k->c);
+    for (int i = 0; taken && i < g->count; i++)
+        for (int j = 0; j < g->nodes[i].input_count; j++) {
+            const weft_gin *in = &g->nodes[i].inputs[j];
+            const weft_gnode *source = in->kind == WEFT_INPUT_LINK ? weft_graph_find(g, in->from) : NULL;
+            if (source) taken[source - g->nodes] = true;
+        }
+    for (int i = 0; taken && i < g->count && goes_on(k); i++)
+        if (!g->nodes[i].node && !taken[i]) note_unknown(k, &g->nodes[i]);
+    weft_host_free(taken);
+}
+
 weft_status weft_graph_check_for(weft_ctx *c, const weft_graph *g, const char *const *targets, const weft_folders *f,
                                  weft_faults *faults) {
     struct checking k = { c, g, f, faults };
@@ -249,16 +258,16 @@ weft_status weft_graph_check_for(weft_ctx *c, const weft_graph *g, const char *c
     *faults = (weft_faults){ 0 };
     if (!weft_ok(c) || !weft_plan_make(c, g, targets, &plan)) return weft_error(c);
     if (plan.cycle_count) note_cycle(&k, &plan);
-    for (int i = 0; i < plan.count && weft_ok(c); i++) {
+    for (int i = 0; i < plan.count && goes_on(&k); i++) {
         const weft_gnode *n = &g->nodes[plan.order[i]];
         if (n->node) check_node(&k, n);
         else note_unknown(&k, n);
     }
-    for (int i = 0; i < g->count && weft_ok(c) && !targets; i++)
-        if (!g->nodes[i].node && is_last(g, &g->nodes[i])) note_unknown(&k, &g->nodes[i]);
+    if (!targets) note_unknown_outputs(&k);
     if (!plan.count && !faults->count && weft_ok(c))
         note(&k, "prompt_no_outputs", NULL, NULL, "%s",
              g->count ? "the graph has no output node (SaveImage, PreviewImage …)" : "the graph is empty");
+    if (!goes_on(&k) && weft_ok(c)) note(&k, "invalid_prompt", NULL, NULL, "and more: these were the first %d", FAULTS);
     weft_plan_free(&plan);
     return weft_error(c);
 }

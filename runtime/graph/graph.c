@@ -121,11 +121,18 @@ static void drop_input(weft_gnode *n, weft_gin *in) {
     n->input_count--;
 }
 
+/* Inputs are looked up one by one, so their number is bounded. */
+static bool has_room(weft_ctx *c, const weft_gnode *n) {
+    if (n->input_count >= WEFT_INPUTS)
+        weft_fail(c, WEFT_E_FORMAT, "node %s (%s): more than %d inputs", n->id, n->class_name, WEFT_INPUTS);
+    return weft_ok(c);
+}
+
 weft_status weft_gnode_set(weft_ctx *c, weft_gnode *n, const char *name, cJSON *literal) {
-    weft_gin *in = literal ? fresh_input(n, name) : NULL;
+    weft_gin *in = literal && has_room(c, n) ? fresh_input(n, name) : NULL;
     if (!in) {
         cJSON_Delete(literal);
-        return weft_graph_no_memory(c);
+        return weft_ok(c) ? weft_graph_no_memory(c) : weft_error(c);
     }
     in->kind = WEFT_INPUT_LITERAL;
     in->literal = literal;
@@ -134,10 +141,10 @@ weft_status weft_gnode_set(weft_ctx *c, weft_gnode *n, const char *name, cJSON *
 
 weft_status weft_gnode_link(weft_ctx *c, weft_gnode *n, const char *name, const char *from, int slot) {
     char *copy = weft_text_copy(from, strlen(from));        /* first: `from` may stand in the input itself */
-    weft_gin *in = copy ? fresh_input(n, name) : NULL;
+    weft_gin *in = copy && has_room(c, n) ? fresh_input(n, name) : NULL;
     if (!in) {
         weft_host_free(copy);
-        return weft_graph_no_memory(c);
+        return weft_ok(c) ? weft_graph_no_memory(c) : weft_error(c);
     }
     in->kind = WEFT_INPUT_LINK;
     in->from = copy;

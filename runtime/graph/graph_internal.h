@@ -11,6 +11,8 @@ char *weft_text_copy(const char *text, size_t length);      /* NULL without memo
 
 typedef enum weft_input_kind { WEFT_INPUT_LITERAL = 1, WEFT_INPUT_LINK } weft_input_kind;
 
+enum { WEFT_INPUTS = 512 };     /* of a node */
+
 typedef struct weft_graph_input_ {
     char *name;
     weft_input_kind kind;

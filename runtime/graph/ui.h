@@ -6,6 +6,7 @@
 #include "runtime/graph/graph_internal.h"
 
 enum { UI_INPUT_NODE = -10, UI_OUTPUT_NODE = -20, UI_DEPTH = 16, UI_NODES = 10000 };
+enum { UI_LINKS = 1000000, UI_FIELDS = 1000, UI_WORK = 1000000000 };
 enum { UI_ALWAYS = 0, UI_MUTED = 2, UI_BYPASSED = 4 };
 
 typedef struct ui_link { double id; char from[40]; int from_slot; char to[40]; int to_slot, place; } ui_link;
@@ -31,13 +32,17 @@ typedef struct ui {
     weft_graph *g;
     const char *file;
     const cJSON *root;
-    int nodes;                      /* in all scopes together, bounded */
+    int nodes, links;               /* in all scopes together, bounded */
+    int64_t work;                   /* list entries looked at so far, bounded: ui_spend() */
 } ui;
 
 /* NULL with the error set; freed with all its children. */
 ui_scope *ui_scope_new(ui *u, ui_scope *parent, const cJSON *instance, const cJSON *definition, const char *prefix,
                        bool group, int depth);
 void ui_scope_free(ui_scope *s);
+/* Lists are searched one by one, which is quick for what an editor holds. Counts `entries` looked at; false with the
+ * error set where a file makes it too many. */
+bool ui_spend(ui *u, int64_t entries);
 int ui_find_node(const ui_scope *s, const char *id);            /* −1: none */
 const ui_link *ui_find_link(const ui_scope *s, double id);
 const char *ui_text(const cJSON *object, const char *key);      /* "" where there is none */

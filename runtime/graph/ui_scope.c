@@ -8,6 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+bool ui_spend(ui *u, int64_t entries) {
+    u->work += entries;
+    if (u->work > UI_WORK) weft_fail(u->c, WEFT_E_FORMAT, "%s: too many links for so many nodes", u->file);
+    return weft_ok(u->c);
+}
+
 const char *ui_text(const cJSON *object, const char *key) {
     const cJSON *v = cJSON_GetObjectItemCaseSensitive(object, key);
     return cJSON_IsString(v) ? v->valuestring : "";
@@ -72,6 +78,9 @@ static void sort_links(ui_scope *s) {
 static bool read_links(ui *u, ui_scope *s) {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(s->definition, "links");
     int room = cJSON_GetArraySize(list) + 1;
+    u->links += room;
+    if (u->links > UI_LINKS)
+        return weft_fail(u->c, WEFT_E_FORMAT, "%s: more than %d links", u->file, UI_LINKS), false;
     s->links = weft_host_alloc(sizeof *s->links * (size_t)room);
     if (!s->links) return weft_graph_no_memory(u->c), false;
     for (const cJSON *v = list ? list->child : NULL; v; v = v->next) {
@@ -98,6 +107,8 @@ int ui_find_node(const ui_scope *s, const char *id) {
 static bool read_nodes(ui *u, ui_scope *s) {
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(s->definition, "nodes");
     size_t room = (size_t)cJSON_GetArraySize(list) + 1;
+    if (room > UI_NODES || (u->nodes += (int)room) > UI_NODES)
+        return weft_fail(u->c, WEFT_E_FORMAT, "%s: more than %d nodes", u->file, UI_NODES), false;
     s->nodes = weft_host_alloc(sizeof *s->nodes * room);
     s->ids = weft_host_alloc(sizeof *s->ids * room);
     s->children = weft_host_alloc(sizeof *s->children * room);
@@ -107,8 +118,8 @@ static bool read_nodes(ui *u, ui_scope *s) {
         char id[40];
         if (s->group) snprintf(id, sizeof id, "%d", index);
         else if (!cJSON_IsObject(v) || !id_text(cJSON_GetObjectItemCaseSensitive(v, "id"), id)) continue;
-        if (++u->nodes > UI_NODES)
-            return weft_fail(u->c, WEFT_E_FORMAT, "%s: more than %d nodes", u->file, UI_NODES), false;
+        if (cJSON_GetArraySize(v) > UI_FIELDS)
+            return weft_fail(u->c, WEFT_E_FORMAT, "%s: node %s: more than %d fields", u->file, id, UI_FIELDS), false;
         memcpy(s->ids[s->node_count], id, sizeof id);
         s->nodes[s->node_count++] = v;
     }
@@ -193,6 +204,7 @@ static bool group_links(ui *u, ui_scope *s) {
         int slot = 0;
         const cJSON *list = cJSON_GetObjectItemCaseSensitive(s->nodes[n], "inputs");
         for (const cJSON *in = list ? list->child : NULL; in; in = in->next, slot++) {
+            if (!ui_spend(u, s->link_count)) return false;
             if (inner_link(s, true, s->ids[n], slot) >= 0) continue;
             snprintf(minus, sizeof minus, "%d", UI_INPUT_NODE);
             if (!group_link(&k, minus, inputs++, s->ids[n], slot)) return false;
@@ -200,6 +212,7 @@ static bool group_links(ui *u, ui_scope *s) {
         slot = 0;
         list = cJSON_GetObjectItemCaseSensitive(s->nodes[n], "outputs");
         for (const cJSON *out = list ? list->child : NULL; out; out = out->next, slot++) {
+            if (!ui_spend(u, s->link_count + cJSON_GetArraySize(external))) return false;
             int used = inner_link(s, false, s->ids[n], slot);
             if (used >= 0 && used < inner && !is_external(external, n, slot)) continue;
             snprintf(minus, sizeof minus, "%d", UI_OUTPUT_NODE);
@@ -219,6 +232,7 @@ static bool group_widgets(ui *u, ui_scope *s) {
         s->widget_base[n] = at;
         const weft_node *node = weft_registry_find(u->g->registry, ui_text(s->nodes[n], "type"));
         const cJSON *own = cJSON_GetObjectItemCaseSensitive(s->nodes[n], "widgets_values");
+        if (!ui_spend(u, at + 16)) return false;
         if (!node) at += cJSON_GetArraySize(own);
         for (const weft_port *p = node ? node->inputs : NULL; p && p->name; p++)
             if (ui_is_widget(p)) at += ui_widget_span(p, cJSON_GetArrayItem(values, at));
@@ -229,17 +243,19 @@ static bool group_widgets(ui *u, ui_scope *s) {
 /* ---- scopes ------------------------------------------------------------------------------------------------------ */
 
 /* The definition that a node's type names: a subgraph's id, or "workflow/NAME" ("workflow>NAME"). */
-static const cJSON *definition_of(const ui *u, const cJSON *node, bool *group) {
+static const cJSON *definition_of(ui *u, const cJSON *node, bool *group) {
     const char *type = ui_text(node, "type");
     const cJSON *definitions = cJSON_GetObjectItemCaseSensitive(u->root, "definitions");
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(definitions, "subgraphs");
     *group = false;
-    for (const cJSON *d = list ? list->child : NULL; d; d = d->next)
+    for (const cJSON *d = list ? list->child : NULL; d && ui_spend(u, 1); d = d->next)
         if (*type && !strcmp(ui_text(d, "id"), type)) return d;
     if (strncmp(type, "workflow/", 9) && strncmp(type, "workflow>", 9)) return NULL;
     const cJSON *extra = cJSON_GetObjectItemCaseSensitive(u->root, "extra");
+    const cJSON *groups = cJSON_GetObjectItemCaseSensitive(extra, "groupNodes");
     *group = true;
-    const cJSON *d = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(extra, "groupNodes"), type + 9);
+    if (!ui_spend(u, cJSON_GetArraySize(groups))) return NULL;
+    const cJSON *d = cJSON_GetObjectItemCaseSensitive(groups, type + 9);
     return cJSON_IsObject(d) ? d : NULL;
 }
 
@@ -248,6 +264,7 @@ static bool open_children(ui *u, ui_scope *s, int depth) {
     for (int i = 0; i < s->node_count; i++) {
         bool group;
         const cJSON *d = definition_of(u, s->nodes[i], &group);
+        if (!weft_ok(u->c)) return false;
         if (!d) continue;
         if (depth >= UI_DEPTH)
             return weft_fail(u->c, WEFT_E_FORMAT, "%s: subgraphs more than %d deep inside each other", u->file,
