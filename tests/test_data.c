@@ -164,6 +164,29 @@ TEST(threads_depth_and_interruptions_change_nothing) {
     data_bed_free(c);
 }
 
+TEST(a_batch_without_memory_comes_again) {
+    weft_ctx *c = data_bed();
+    weft_scope s = weft_scope_named(c, "test");
+    const char *captions[9];
+    weft_dataset_options o = lively(pictures(c, 9, 11, 10), captions);
+    weft_dataset *d = weft_dataset_open(c, &o), *e = weft_dataset_open(c, &o);
+    REQUIRE(d && e);
+    for (int i = 0; i < 5; i++) {
+        weft_hash want = { 0, 0 }, got = { 0, 0 };
+        weft_set_memory_limit(c, weft_memory_live(c) + 256);
+        CHECK(!batch_hash(c, d, &got));
+        CHECK_EQ(weft_error(c), WEFT_E_MEMORY);
+        weft_clear(c);
+        weft_set_memory_limit(c, 0);
+        CHECK(batch_hash(c, d, &got) && batch_hash(c, e, &want));
+        CHECK(weft_hash_equal(got, want));
+    }
+    weft_dataset_close(d);
+    weft_dataset_close(e);
+    weft_scope_end(c, s, NULL);
+    data_bed_free(c);
+}
+
 TEST(a_state_of_other_data_is_refused) {
     weft_ctx *c = data_bed();
     weft_scope s = weft_scope_named(c, "test");
