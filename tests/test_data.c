@@ -370,6 +370,12 @@ TEST(buckets_are_kohyas) {
         for (int64_t i = 0; i < e->shape[0]; i++, p += 3) CHECK_EQ(data_choose_bucket(&d, p[1], p[0]), p[2]);
         free(d.buckets);
     }
+    weft_dataset d = { .o = weft_dataset_defaults() };
+    d.o.buckets = (const weft_bucket[]){ { 64, 32 }, { 96, 32 } };
+    d.o.bucket_count = 2;
+    CHECK(data_make_buckets(c, &d));
+    CHECK_EQ(data_choose_bucket(&d, 2, 5), 0);      /* as far from both: the first, as NumPy's argmin */
+    free(d.buckets);
     weft_st_close(f);
     data_bed_free(c);
 }
