@@ -76,8 +76,8 @@ typedef struct weft_data_batch {
     int64_t epoch, position;        /* from 0; of the batch in its epoch */
     bool last;                      /* the epoch ends with it (or with what cannot be read behind it) */
 } weft_data_batch;
-/* The next batch, without end: epochs follow each other. Waits for it. Where there is no memory for the tensor, the same
- * batch comes once there is. */
+/* The next batch, without end: epochs follow each other. Waits for it. Where there is no memory for the tensor, the
+ * same batch comes once there is. */
 weft_status weft_dataset_next(weft_ctx *c, weft_dataset *d, weft_data_batch *batch) WEFT_MUST_CHECK;
 
 int64_t weft_dataset_length(const weft_dataset *d);     /* samples in an epoch */
