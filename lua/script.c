@@ -14,11 +14,12 @@ static volatile sig_atomic_t stopped;
 static void stop_hook(lua_State *L, lua_Debug *ar) {
     (void)ar;
     lua_sethook(L, NULL, 0, 0);
-    luaL_error(L, "interrupted");
+    bind_error(L, WEFT_E_CANCELLED, NULL, "interrupted");
 }
 
 /* Stops both: what the runtime does, between two operations, and Lua, before its next instruction, unless
- * weft.interrupts() wants it otherwise. A second Ctrl-C ends the program. */
+ * weft.interrupts() wants it otherwise. A script that catches all errors catches this one too; a second Ctrl-C ends the
+ * program. */
 static void on_interrupt(int signal_number) {
     stopped = 1;
     signal(signal_number, SIG_DFL);

@@ -120,7 +120,7 @@ TEST(uncaught_errors) {
     drop_folder(folder);
 }
 
-/* Starts a script, interrupts it once it has written a line, and gives its status. */
+/* Starts a script, interrupts it each time that it writes a line, and gives its status. */
 static int interrupt(const char *code, struct run *r) {
     int out[2];
     char byte;
@@ -128,27 +128,34 @@ static int interrupt(const char *code, struct run *r) {
     if (pipe(out)) return -1;
     pid_t child = run_start(folder, (const char *const[]){ "a.lua", NULL }, out[1], -1);
     close(out[1]);
-    if (read(out[0], &byte, 1) == 1) kill(child, SIGINT);
+    while (read(out[0], &byte, 1) == 1)
+        if (byte == '\n') {
+            usleep(20000);          /* the loop behind the line has begun, mostly */
+            kill(child, SIGINT);
+        }
     int status = run_wait(child);
     close(out[0]);
     run_read(folder, "err.txt", r->err, sizeof r->err);
     return status;
 }
 
+#define GO "io.stdout:setvbuf 'line' print 'go' "
+
 TEST(control_c) {
     static struct run r;
     if (!open_folder()) return;
-    static const char *const endless[] = {
-        "print 'go' io.stdout:flush() while true do end",
-        "print 'go' io.stdout:flush() while true do pcall(function() while true do end end) end",
-        "local weft = require 'weft' local t = weft.zeros(256, 256) print 'go' io.stdout:flush() while true do "
-        "t:matmul(t) end",
-        "local weft = require 'weft' local t = weft.zeros(256, 256) print 'go' io.stdout:flush()\n"
-        "coroutine.wrap(function() while true do t:matmul(t) end end)()",
+    static const struct { const char *code, *err; } endless[] = {
+        { GO "while true do end", "interrupted\n" },
+        { GO "local _, e = pcall(function() while true do end end) io.stderr:write(e.status, '\\n') error(e)",
+          "cancelled\ninterrupted\n" },
+        { "local t = require 'weft'.zeros(256, 256) " GO "while true do t:matmul(t) end", "interrupted\n" },
+        { "local t = require 'weft'.zeros(256, 256) " GO
+          "coroutine.wrap(function() while true do t:matmul(t) end end)()", "interrupted\n" },
+        { GO "pcall(function() while true do end end) print 'caught' while true do end", "" },
     };
     for (size_t i = 0; i < sizeof endless / sizeof *endless; i++) {
-        CHECK_EQ(interrupt(endless[i], &r), 130);
-        CHECK_STR(r.err, "interrupted\n");
+        CHECK_EQ(interrupt(endless[i].code, &r), 130);
+        CHECK_STR(r.err, endless[i].err);
     }
     drop_folder(folder);
 }
