@@ -1,7 +1,6 @@
-/* Picture files through stb_image and stb_image_write; text chunks (W3C PNG, 11.3.3) are put between the header and the
- * data, as tEXt where the text is ASCII and as iTXt (UTF-8) otherwise, which is what Pillow and so ComfyUI write. See
- * picture.h.
- */
+/* Picture files: read by stb_image, written by png_write.c; text chunks (W3C PNG, 11.3.3) are put between the header and
+ * the data, as tEXt where the text is ASCII and as iTXt (UTF-8) otherwise, which is what Pillow and so ComfyUI write.
+ * See picture.h. */
 #include "nodes/image/picture.h"
 
 #include <stb/stb_image.h>
@@ -11,9 +10,6 @@
 #include <unistd.h>
 #include <zlib.h>
 #include "runtime/file.h"
-
-extern unsigned char *stbi_write_png_to_mem(const unsigned char *pixels, int stride_bytes, int x, int y, int n,
-                                            int *out_len);
 
 extern _Thread_local bool stb_no_memory;        /* stb.c: an allocation was refused */
 
@@ -227,13 +223,10 @@ unsigned char *weft_picture_encode(weft_ctx *c, const char *name, weft_tensor *p
         return NULL;
     }
     size_t bytes = (size_t)(h * w * channels);
-    int length = 0;
     unsigned char *plain = malloc(bytes), *png = NULL;
-    if (plain && weft_read(c, pixels, plain, bytes) == WEFT_OK)
-        png = stbi_write_png_to_mem(plain, (int)(w * channels), (int)w, (int)h, (int)channels, &length);
+    if (plain && weft_read(c, pixels, plain, bytes) == WEFT_OK) png = weft_png_write(plain, w, h, channels, size);
     if (!png && weft_ok(c)) weft_fail(c, WEFT_E_MEMORY, "%s: out of memory", name);
     free(plain);
-    *size = (size_t)length;
     return png;
 }
 

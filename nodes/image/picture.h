@@ -26,6 +26,8 @@ bool weft_picture_is_name(const char *name);
 
 /* (H, W, 1 to 4) u8 as the bytes of a PNG file, to be freed by free(); NULL with an error that begins with `name`. */
 unsigned char *weft_picture_encode(weft_ctx *c, const char *name, weft_tensor *pixels, size_t *size);
+/* The same of rows of pixels (png_write.c); NULL without memory. */
+unsigned char *weft_png_write(const unsigned char *pixels, int64_t w, int64_t h, int64_t channels, size_t *size);
 /* Writes (H, W, 1 to 4) u8 as PNG with texts (keyword, text, …, NULL; NULL: none). The file is complete or not there.
  * */
 weft_status weft_picture_save(weft_ctx *c, const char *path, weft_tensor *pixels,

@@ -1,4 +1,4 @@
-/* The one place where stb_image and stb_image_write are compiled: formats are narrowed to what Weft takes from
+/* The one place where stb_image is compiled: formats are narrowed to what Weft takes from
  * strangers. Sizes are checked by weft_picture_decode(), which tells what they are. */
 #include <stdbool.h>
 #include <stdlib.h>
@@ -30,7 +30,4 @@ static void *noted(void *p) {
 #define STBI_NO_HDR
 #define STB_IMAGE_IMPLEMENTATION
 #include <stb/stb_image.h>
-#define STBI_WRITE_NO_STDIO
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#include <stb/stb_image_write.h>
 #pragma GCC diagnostic pop

@@ -118,10 +118,14 @@ static int falling(const void *a, const void *b) {
 /* The numbers in the folder, the greatest first, malloc'd; an empty list where there is no folder. NULL without memory.
  * */
 static int64_t *numbers_in(weft_ctx *c, const char *folder, int *count) {
-    DIR *d = opendir(folder);
     int room = 64;
-    int64_t *list = malloc((size_t)room * sizeof *list);
     *count = 0;
+    DIR *d = opendir(folder);
+    if (!d && errno != ENOENT) {
+        weft_fail(c, WEFT_E_FILE, "%s: %s", folder, strerror(errno));
+        return NULL;
+    }
+    int64_t *list = malloc((size_t)room * sizeof *list);
     for (struct dirent *e; list && d && (e = readdir(d));) {
         const int64_t n = number_of(e->d_name);
         if (n < 0) continue;
