@@ -298,4 +298,28 @@ TEST(curves) {
     CLOSE(c);
 }
 
+/* Pictures of every number of channels, smooth, level and noisy, so that every filter has its rows; also as a single
+ * pixel. */
+TEST(png_files_hold_what_was_saved) {
+    const char *folder = folder_new(), *path = in(folder, "x.png");
+    weft_ctx *c = open_device("cpu");
+    for (int channels = 1; channels <= 4; channels++)
+        for (int kind = 0; kind < 4; kind++) {
+            const int64_t h = kind == 3 ? 1 : 37, w = kind == 3 ? 1 : 29;
+            unsigned char pixels[37 * 29 * 4];
+            uint64_t random = 3;
+            for (int64_t i = 0; i < h * w * channels; i++) {
+                const int64_t x = i / channels % w, y = i / channels / w;
+                const double level = kind == 0 ? 100 : kind == 1 ? 3 * (double)x + 4 * (double)y :
+                    128 + 127 * noise(&random);
+                pixels[i] = (unsigned char)(level + (double)(i % channels) * (kind == 1 ? 20 : 0));
+            }
+            weft_tensor *t = weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(h, w, channels), pixels);
+            CHECK_EQ(weft_picture_save(c, path, t, NULL), WEFT_OK);
+            check_near(c, "a picture", weft_picture_load(c, path), t, 0);
+        }
+    folder_drop(folder);
+    CLOSE(c);
+}
+
 TEST_MAIN
