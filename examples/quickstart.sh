@@ -1,14 +1,16 @@
 #!/bin/sh
-# Sets Weft up from nothing and shows what it does: installs packages that are missing, builds a release, runs the main job.
-# The main job, for now, is one step of each model of Stable Diffusion 1.5, with weights made from a seed: no model is shipped or fetched.
+# Sets Weft up from nothing and shows what it does: installs packages that are missing, builds a release, runs the main job: a picture from a text, by
+# a graph, with the small model in examples/models that Weft trained itself.
 set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 sh "$top/examples/setup.sh" "$top/build" -DCMAKE_BUILD_TYPE=Release -DWEFT_TESTS=OFF
-echo "Built $top/build/weft. Timing Stable Diffusion 1.5's models on this machine:"
-"$top/build/weft" bench sd15-text sd15-unet vae-decode --dtype f16 --runs 1
+echo "Built $top/build/weft. Drawing \"a red circle above a blue square\":"
+"$top/build/weft" run "$top/graphs/shapes.json" --models "$top/examples/models" --output "$top/output"
 cat <<END
 
-To draw a picture, put a Stable Diffusion 1.x checkpoint (.safetensors) into models/checkpoints and run
+The same with another text and another seed:
+    $top/build/weft run $top/graphs/shapes.json --models $top/examples/models --set 2.text="three yellow stars on a black background" --set 5.seed=7
+With a Stable Diffusion 1.x checkpoint (.safetensors) in models/checkpoints:
     $top/build/weft run $top/graphs/txt2img.json --set 4.ckpt_name=NAME.safetensors --set 6.text="what it shows"
-Its path is printed; \`weft run\` on that picture draws it again.
+Its path is printed; \`weft run\` on that picture draws it again. How fast this machine is: $top/build/weft bench sd15-unet vae-decode
 END

@@ -7,6 +7,7 @@ local o = weft.args {
     { "output", "out", "folder for the result; the autoencoder is in it" },
     { "vae", "vae", "name of the autoencoder's folder there" },
     { "name", "shapes", "name of the model's folder there" },
+    { "from", nil, "name of a model there to go on from; none: new weights" },
     { "channels", "64,96,112", "the UNet's block_out_channels" },
     { "width", 96, "of the text encoder" },
     { "pool", 24576, "pictures that are drawn and encoded, once", min = 1 },
@@ -19,13 +20,15 @@ local o = weft.args {
     { "seed", 1, "of weights, pictures and noise", seed = true },
 }
 local tokens = o.output .. "/tokenizers/shapes"
-os.execute("mkdir -p '" .. tokens .. "'")
+weft.make_folder(tokens)
 weft.configure { output = o.output, models = { o.output, o.output .. "/" .. o.vae }, seed = o.seed, threads = o.threads }
 local shapes = require "shapes_data"
 local vocabulary = require "shapes_tokenizer".write(tokens, shapes.words())
 
 local vae = weft.node.VAELoader { vae_name = "diffusion_pytorch_model.safetensors" }
-local clip = weft.node.CLIPFromConfig { tokenizer = "shapes", seed = o.seed, config = ([[{"vocab_size": %d, "eos_token_id": %d, "hidden_size": %d, "intermediate_size": %d,
+local unet, clip
+if o.from then unet, clip = weft.node.DiffusersLoader { model_path = o.from } end
+clip = clip or weft.node.CLIPFromConfig { tokenizer = "shapes", seed = o.seed, config = ([[{"vocab_size": %d, "eos_token_id": %d, "hidden_size": %d, "intermediate_size": %d,
     "num_hidden_layers": 3, "num_attention_heads": 4}]]):format(vocabulary, vocabulary - 1, o.width, 4 * o.width) }
 
 local function ids_of(text) return (weft.node.Tokenize { clip = clip, text = text }) end
@@ -47,7 +50,7 @@ local scale = 1 / (latents:square():mean() - latents:mean():square()):sqrt():ite
 latents = latents * scale
 print(("%d pictures, %d tokens, scaling_factor %.5f"):format(o.pool, vocabulary, scale))
 
-local unet = weft.node.UNetFromConfig { seed = o.seed + 1, latent_scale = scale, config = ([[{"block_out_channels": [%s], "layers_per_block": 1,
+unet = unet or weft.node.UNetFromConfig { seed = o.seed + 1, latent_scale = scale, config = ([[{"block_out_channels": [%s], "layers_per_block": 1,
     "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
     "norm_num_groups": 16, "cross_attention_dim": %d, "attention_head_dim": 4}]]):format(o.channels, o.width),
     scheduler = [[{"_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": "v_prediction",

@@ -14,6 +14,7 @@ local o = weft.args {
     { "seed", 1, "of weights, pictures and noise", seed = true },
 }
 weft.configure { output = o.output, seed = o.seed }
+weft.make_folder(o.output)
 local shapes = require "shapes_data"
 
 local down, up = {}, {}

@@ -15,7 +15,7 @@ struct bed {
     weft_runner *runner;
     const char *top;
     char folder[4][128];
-    const char *models[2];
+    const char *models[3];
     weft_folders folders;
 };
 
@@ -51,6 +51,7 @@ static bool bed_open(struct bed *b) {
     if (!b->top) return false;
     for (int i = 0; i < 4; i++) snprintf(b->folder[i], sizeof b->folder[i], "%s/%s", b->top, names[i]);
     b->models[0] = b->folder[0];
+    b->models[1] = WEFT_SOURCE_DIR "/examples/models";      /* shapes.json's */
     b->folders = (weft_folders){ b->models, b->folder[1], b->folder[2], b->folder[3] };
     b->runner = weft_runner_new(b->c, b->r, &(weft_runner_options){ .folders = b->folders });
     char link[256];

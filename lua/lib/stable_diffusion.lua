@@ -64,13 +64,14 @@ function sd.sample(m, o)
     local context, empty = sd.context(m, o.prompts), sd.context(m, { o.negative or "" })
     local scheduler, times, _, _, start = weft.node.Scheduler { model = m.model, scheduler = o.scheduler or "ddim", steps = o.steps or 25 }
     local blank = weft.node.VAEMoments { vae = m.vae, pixels = weft.zeros { 1, o.height or 512, o.width or 512, 3 } }
-    local x, state = weft.randn({ n, blank.shape[2], blank.shape[3], blank.shape[4] }, { seed = o.seed or 0 }) * start, nil
+    local noise, state = weft.node.Noise { like = blank:broadcast { n, blank.shape[2], blank.shape[3], blank.shape[4] }, seed = o.seed or 0 }
+    local x = noise * start
     for i, t in ipairs(times:tolist()) do
         local scope <close> = weft.scope()
         local scaled = weft.node.ScaleModelInput { scheduler = scheduler, step = i - 1, sample = x }
         local cond, uncond = weft.node.UNetStep { model = m.model, sample = scaled, timestep = t, context = context, uncond_context = empty }
         local guided = weft.node.CFGMix { cond = cond, uncond = uncond, scale = guidance }
-        local after, _, kept = weft.node.SchedulerStep { scheduler = scheduler, step = i - 1, prediction = guided, sample = x, state = state, seed = o.seed or 0 }
+        local after, _, kept = weft.node.SchedulerStep { scheduler = scheduler, step = i - 1, prediction = guided, sample = x, state = state }
         x, state = scope:keep(after), scope:keep(kept)
     end
     local latent = weft.node.TensorToLatent { tensor = x, model = m.model }

@@ -1,0 +1,100 @@
+/* The programs in examples/, run as a person runs them on the small model in examples/models, and what must hold of their results. */
+#include "tests/data_bed.h"
+#include "tests/run_program.h"
+
+#define EXAMPLES WEFT_SOURCE_DIR "/examples/"
+#define MODELS WEFT_SOURCE_DIR "/examples/models"
+
+/* Runs examples/NAME with options in the bed's folder; the run must end well. */
+#define EXAMPLE(name, ...) example((const char *const[]){ EXAMPLES name, __VA_ARGS__, NULL })
+static struct run *example(const char *const *arguments) {
+    struct run *r = run_program(data_root, arguments);
+    if (r->status) TEST_FAIL("%s: %s%s", arguments[0], r->out, r->err);
+    return r;
+}
+
+static bool exists(const char *name) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", data_root, name);
+    return !access(path, R_OK);
+}
+
+/* Runs a line of Lua that must print `expected`. */
+static void lua(const char *code, const char *expected) {
+    struct run *r = run_program(data_root, (const char *const[]){ "-e", code, NULL });
+    CHECK_STR(r->err, "");
+    CHECK_STR(r->out, expected);
+}
+
+#define PICTURES "out = 'p'; weft = require 'weft'; package.path = '" EXAMPLES "?.lua'; s = require 'shapes_data'; weft.make_folder(out) " \
+                 "x, c = s.batch(s.rng(3), 6) f = io.open(out .. '/metadata.jsonl', 'w') for i = 1, 6 do " \
+                 "weft.save_image(x:slice(1, i, 1), out .. '/' .. i .. '.png') " \
+                 "f:write(('{\"file_name\": \"%d.png\", \"text\": \"%s\"}\\n'):format(i, c[i])) end f:close()"
+
+/* The loop written out and the library's are the same nodes: the same picture, but that a file cuts what is below a 255th. */
+TEST(by_hand_is_as_by_the_library) {
+    weft_ctx *c = data_bed();
+    EXAMPLE("sd_by_hand.lua", "--model", "shapes", "--models", MODELS, "--width", "64", "--height", "64", "--steps", "6", "--seed", "5",
+            "--prompt", "a green star", "--scheduler", "dpmsolver_multistep", "--guidance", "3", "--output", "a.png");
+    lua("weft = require 'weft'; sd = weft.stable_diffusion; weft.configure { models = '" MODELS "' }; b = sd.sample(sd.load 'shapes', "
+        "{ prompts = { 'a green star' }, steps = 6, guidance = 3, seed = 5, width = 64, height = 64, scheduler = 'dpmsolver_multistep' }) "
+        "a = weft.load_image 'a.png'; print((a - b):abs():max():item() < 1.001 / 255, table.concat(a.shape, ' '), "
+        "a:max():item() > a:min():item() + 0.2)", "true\t1 64 64 3\ttrue\n");
+    data_bed_free(c);
+}
+
+/* A trained LoRA is loaded by LoraLoader and changes the model's prediction; at strength 0 it does not. */
+TEST(a_trained_lora_is_loaded) {
+    weft_ctx *c = data_bed();
+    lua(PICTURES, "");
+    EXAMPLE("train_lora.lua", "--model", "shapes", "--models", MODELS, "--data", "p", "--output", "loras", "--resolution", "64", "--batch", "2",
+            "--steps", "3", "--lr", "1e-2", "--train_text_encoder");
+    CHECK(exists("loras/lora.safetensors") && exists("loras/log/log.csv") && exists("loras/log/loss.png") && exists("loras/log/checkpoint-3"));
+    lua("weft = require 'weft'; weft.configure { models = { '.', '" MODELS "' } }; m, c = weft.node.DiffusersLoader { model_path = 'shapes' }; "
+        "x = weft.randn({ 1, 16, 16, 4 }, { seed = 1 }); function p(m, c) ctx = weft.node.TextEncode { clip = c, ids = (weft.node.Tokenize { clip = c, "
+        "text = 'a red circle' }) } return (weft.node.UNetStep { model = m, sample = x, timestep = 300, context = ctx }) end "
+        "for _, s in ipairs { 0, 1 } do m2, c2 = weft.node.LoraLoader { model = m, clip = c, lora_name = 'lora.safetensors', strength_model = s, "
+        "strength_clip = s } print((p(m, c) - p(m2, c2)):abs():max():item() > 1e-4) end", "false\ntrue\n");
+    data_bed_free(c);
+}
+
+/* A run that goes on from its checkpoint ends with the same bytes as one that never stopped. */
+TEST(fine_tuning_resumes_to_the_bit) {
+    weft_ctx *c = data_bed();
+    lua(PICTURES, "");
+#define FINETUNE(...) EXAMPLE("finetune_sd.lua", "--model", "shapes", "--models", MODELS, "--data", "p", "--resolution", "64", "--batch", "2", \
+                              "--caption_dropout", "0.5", "--random_flip", "--snr_gamma", "5", "--noise_offset", "0.1", "--checkpoint_every", "2", \
+                              "--prompt", "a red circle", "--validate_every", "3", "--recompute", __VA_ARGS__)
+    FINETUNE("--output", "whole", "--steps", "4");
+    FINETUNE("--output", "parts", "--steps", "2");
+    FINETUNE("--output", "parts", "--steps", "4", "--resume", "latest");
+    CHECK(exists("whole/log/samples/step-3.png"));
+    lua("function read(n) f = io.open(n .. '/model/unet/diffusion_pytorch_model.safetensors', 'rb') return f:read 'a' end "
+        "print(#read 'whole' > 1000000, read 'whole' == read 'parts')", "true\ttrue\n");
+    data_bed_free(c);
+}
+
+TEST(dreambooth_draws_its_class) {
+    weft_ctx *c = data_bed();
+    lua(PICTURES, "");
+    EXAMPLE("dreambooth.lua", "--model", "shapes", "--models", MODELS, "--instance_data", "p", "--instance_prompt", "a sks circle", "--class_data", "class",
+            "--class_prompt", "a red circle", "--class_images", "2", "--output", "d", "--resolution", "64", "--steps", "2");
+    CHECK(exists("class/class_0002.png") && exists("d/model/model_index.json"));
+    data_bed_free(c);
+}
+
+/* The loss of the first steps falls: from nothing, on drawn shapes. */
+TEST(models_from_nothing) {
+    weft_ctx *c = data_bed();
+    EXAMPLE("train_ddpm.lua", "--output", "d", "--size", "16", "--channels", "16,32", "--attention", "2", "--groups", "8", "--batch", "8", "--steps", "40",
+            "--warmup", "5", "--lr", "2e-3", "--validate_every", "40");
+    lua("n, first, last = 0, 0, 0 for l in io.lines 'd/log/log.csv' do loss = tonumber(l:match '^%d+,([^,]+)') if loss then n = n + 1 "
+        "if n <= 5 then first = first + loss elseif n > 35 then last = last + loss end end end print(n, last < 0.7 * first)", "40\ttrue\n");
+    EXAMPLE("sample_ddpm.lua", "--models", "d", "--size", "16", "--steps", "5", "--scheduler", "ddim", "--count", "3", "--output", "s.png");
+    CHECK(exists("s.png"));
+    EXAMPLE("train_vae.lua", "--output", "v", "--channels", "8,16", "--groups", "4", "--steps", "3");
+    CHECK(exists("v/vae/vae/config.json"));
+    data_bed_free(c);
+}
+
+TEST_MAIN
