@@ -25,7 +25,10 @@ function M.rng(seed)
     end
     local r = {}
     function r.uniform(low, high) return low + (high - low) * (next64() >> 11) * 2.0 ^ -53 end
-    function r.pick(list) return list[1 + (next64() >> 1) % #list] end
+    function r.state() return state end
+    function r.restore(kept) state = kept end
+    function r.below(n) return (next64() >> 1) % n end
+    function r.pick(list) return list[1 + r.below(#list)] end
     return r
 end
 

@@ -1,66 +1,76 @@
--- Trains an AutoencoderKL: reconstruction (L1 + squares) and a little KL. Without --data it draws shapes for itself.
+-- Trains an AutoencoderKL: reconstruction (L1 + squares) and a little KL, so that each latent is one point with a little room around it.
 local weft = require "weft"
 package.path = (arg[0]:match("^(.*/)") or "./") .. "?.lua;" .. package.path
 local o = weft.args {
     "Trains an autoencoder on pictures and saves it as a folder of diffusers.",
-    { "output", "out", "folder for the result and the samples" },
-    { "name", "vae", "name of the model's folder in it" },
-    { "channels", "24,48,64", "block_out_channels; each after the first halves the side" },
-    { "groups", 8, "norm_num_groups" },
-    { "batch", 8, "pictures a step", min = 1 },
-    { "steps", 4000, "steps", min = 1 },
-    { "lr", 1e-3, "learning rate" },
-    { "kl", 2e-3, "weight of the KL term for each latent value" },
+    { "data", nil, "folder of pictures; none: drawn shapes of 64x64" },
+    { "output", "out", "folder for the model, logs, samples and checkpoints" },
+    { "name", "vae", "name of the model's folder there" },
+    { "size", 64, "side of the pictures of a folder", min = 8 },
+    { "channels", "24,48,64", "block_out_channels; each after the first halves the side. Stable Diffusion's: 128,256,512,512" },
+    { "layers", 1, "layers_per_block; Stable Diffusion's: 2", min = 1 },
+    { "groups", 8, "norm_num_groups; Stable Diffusion's: 32" },
+    { "batch", 8, "pictures at a time", min = 1 },
+    { "accumulate", 1, "batches for each step", min = 1 },
+    { "steps", 3000, "steps", min = 1 },
+    { "lr", 1e-3, "learning rate; after a warm-up it falls as a cosine" },
+    { "warmup", 100, "steps until the full learning rate" },
+    { "kl", 1e-4, "weight of the KL term for each latent value" },
+    { "recompute", false, "compute activations again for the gradient: less memory, more time" },
+    { "checkpoint_every", 500, "steps between checkpoints" },
+    { "resume", nil, "latest, or the number of a checkpoint's step" },
+    { "validate_every", 500, "steps between pictures with their reconstructions" },
+    { "dtype", "f32", "of the saved weights", choices = { "f16", "bf16", "f32" } },
     { "seed", 1, "of weights, pictures and noise", seed = true },
 }
 weft.configure { output = o.output, seed = o.seed }
-weft.make_folder(o.output)
-local shapes = require "shapes_data"
 
 local down, up = {}, {}
 for _ in o.channels:gmatch("%d+") do down[#down + 1], up[#up + 1] = '"DownEncoderBlock2D"', '"UpDecoderBlock2D"' end
 local vae = weft.node.VAEFromConfig { seed = o.seed, config = ([[{"block_out_channels": [%s], "down_block_types": [%s], "up_block_types": [%s],
-    "layers_per_block": 1, "norm_num_groups": %d}]]):format(o.channels, table.concat(down, ","), table.concat(up, ","), o.groups) }
+    "layers_per_block": %d, "norm_num_groups": %d}]]):format(o.channels, table.concat(down, ","), table.concat(up, ","), o.layers, o.groups) }
 weft.train(vae)
-local opt = weft.optimizer { kind = "adamw", lr = o.lr, weight_decay = 0, params = vae }
-local ema = weft.ema { params = vae, decay = 0.999 }
-local data, started, mean_loss = shapes.rng(o.seed), weft.clock(), nil
+weft.recompute(o.recompute)
 
-local function reconstruct(x)       -- what the latents' means lead back to
-    local mean = weft.node.VAEMoments { vae = vae, pixels = x }
-    return weft.node.VAEReconstruct { vae = vae, latent = mean }
+-- Pictures without end, as weft.dataset gives them; n of them that are always the same.
+local data, some
+if o.data then
+    local function set(batch, seed)
+        return weft.dataset { folder = o.data, unit = true, size = o.size, random_flip = true, batch = batch, shuffle = true, seed = seed }
+    end
+    data = set(o.batch, o.seed)
+    function some(n) return set(n, o.seed + 1):next().images end
+else
+    local shapes = require "shapes_data"
+    local rng = shapes.rng(o.seed)
+    data = { next = function() return { images = (shapes.batch(rng, o.batch)) } end, state = rng.state, restore = function(_, state) rng.restore(state) end }
+    function some(n) return (shapes.batch(shapes.rng(o.seed + 98), n)) end
 end
 
-for step = 1, o.steps do
-    local scope <close> = weft.scope()
-    local x = shapes.batch(data, o.batch)
-    do
-        local tape <close> = weft.tape()
+local run = weft.trainer {
+    model = vae, data = data, max_steps = o.steps, accumulate = o.accumulate, seed = o.seed, clip = 1.0, optimizer = { kind = "adamw", weight_decay = 0 },
+    lr = o.lr, schedule = "cosine", warmup = o.warmup, ema = { decay = 0.999 }, log_dir = o.output .. "/" .. o.name .. "_log", log_every = 10,
+    metrics = { "reconstruction", "kl" }, checkpoint_every = o.checkpoint_every, checkpoint_limit = 2, resume = o.resume,
+    step = function(batch)
+        local x = batch.images
         local mean, logvar = weft.node.VAEMoments { vae = vae, pixels = x }
         local y = weft.node.VAEReconstruct { vae = vae, latent = mean + (logvar * 0.5):exp() * weft.randn(mean.shape) }
         local d = (y - x) * 2
+        local reconstruction = d:abs():mean() + d:square():mean()
         local kl = (mean:square() + logvar:exp() - logvar - 1):mean() * 0.5
-        local loss = tape:backward(d:abs():mean() + d:square():mean() + kl * o.kl)
-        mean_loss = mean_loss and mean_loss + 0.02 * (loss - mean_loss) or loss
-    end
-    opt:clip(1.0)
-    opt:factor(weft.lr_factor("cosine", step - 1, { warmup = 100, total = o.steps }))
-    opt:step()
-    opt:zero_grad()
-    ema:step()
-    if step % 100 == 0 then
-        print(("step %d/%d  loss %.4f  %.3f s/step"):format(step, o.steps, mean_loss, (weft.clock() - started) / step))
-        io.stdout:flush()
-    end
-    if step % 500 == 0 or step == o.steps then
-        ema:swap()
-        local some = shapes.batch(shapes.rng(99), 8)
-        weft.save_image(weft.concat({ some, reconstruct(some) }, 2):reshape { 1, 8 * 128, 64, 3 }:clamp(0, 1), o.output .. "/" .. o.name .. ".png")
-        -- the latents' spread tells the factor that makes it 1 for the UNet
-        local many = weft.node.VAEMoments { vae = vae, pixels = (shapes.batch(shapes.rng(100), 64)) }
-        local spread = (many:square():mean() - many:mean():square()):sqrt():item()
-        print(("scaling_factor %.5f"):format(1 / spread))
-        weft.node.DiffusersSave { vae = vae, folder = o.name, dtype = "f32" }
-        ema:swap()
-    end
-end
+        return reconstruction + kl * o.kl, { reconstruction = reconstruction, kl = kl }
+    end,
+    validate_every = o.validate_every,
+    validate = function()
+        local x = some(8)
+        local y = weft.node.VAEReconstruct { vae = vae, latent = (weft.node.VAEMoments { vae = vae, pixels = x }) }:clamp(0, 1)
+        return { images = weft.concat({ x, y }, 1), psnr = -10 * math.log((y - x):square():mean():item(), 10) }
+    end,
+}
+run:run()
+if run.ema then run.ema:swap() end
+-- The latents' spread tells the factor that makes it 1 for a UNet.
+local latents = weft.no_grad(function() return (weft.node.VAEMoments { vae = vae, pixels = some(64) }) end)
+print(("scaling_factor %.5f"):format(1 / (latents:square():mean() - latents:mean():square()):sqrt():item()))
+weft.node.DiffusersSave { vae = vae, folder = o.name, dtype = o.dtype }
+print(o.output .. "/" .. o.name)
