@@ -7,7 +7,7 @@ build=$1
 shift
 
 missing=
-for package in gcc libc6-dev cmake make pkg-config lua5.4 liblua5.4-dev libcjson-dev libstb-dev libpcre2-dev libutf8proc-dev zlib1g-dev; do
+for package in gcc g++ libc6-dev cmake make pkg-config lua5.4 liblua5.4-dev libcjson-dev libstb-dev libpcre2-dev libutf8proc-dev zlib1g-dev; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
 if [ -n "$missing" ]; then

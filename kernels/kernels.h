@@ -566,11 +566,18 @@ typedef struct weft_kernels {
     const char *(*describe)(void);      /* what it runs on: "avx512", "NVIDIA …"; static storage */
     const char *(*last_error)(void);    /* after WEFT_K_DEVICE: what failed, of this thread; NULL where there is no device */
 
-    /* The device's memory, 64-byte aligned; NULL and no side effect when it cannot be had. */
-    void *(*mem_alloc)(size_t bytes);
-    void (*mem_free)(void *p, size_t bytes);
+    /* A queue on device number `device`, for weft_env.stream: what is asked of it is done in that order. NULL: last_error()
+     * says why, and what to do. One thread uses it at a time. open and close are NULL where there is no device. */
+    void *(*open)(int device);
+    void (*close)(void *stream);
+    /* The queue's memory, 64-byte aligned; NULL and no side effect when it cannot be had. What is freed was used by this queue
+     * alone, and what the queue was asked before may still use it. */
+    void *(*mem_alloc)(void *stream, size_t bytes);
+    void (*mem_free)(void *stream, void *p, size_t bytes);
     /* Between host and device, either way, done on return; on a CPU a plain copy. */
     int (*mem_copy)(const weft_env *env, void *dst, const void *src, size_t bytes);
+    /* What the device has, and has free. NULL where there is no device. */
+    void (*mem_info)(void *stream, size_t *available, size_t *total);
 
     size_t (*pack_bytes)(const weft_pack_args *a);
 #define K(name) int (*name)(const weft_env *env, const weft_##name##_args *a);
@@ -588,6 +595,11 @@ const weft_kernels *weft_kernels_reference(void);
 /* The fast one; chooses the instruction set once, at the first call. WEFT_ISA=avx512|avx2|portable in the
  * environment asks for a lesser one. f64 goes to the reference kernels. */
 const weft_kernels *weft_kernels_cpu(void);
+
+/* NVIDIA's GPUs: the table of the shared object weft_cuda.so, opened at the first call (kernels/cuda/load.c tells where it is looked
+ * for). NULL where that fails: `error` (of `size` bytes) says why, and what to do. Whether there is a device only open() asks.
+ * The same pointer ever after; safe from any thread. */
+const weft_kernels *weft_kernels_cuda(char *error, size_t size);
 
 #ifdef __cplusplus
 }

@@ -48,8 +48,12 @@ int command_kernels(int argc, char **argv) {
                                   NULL, options, 0, 0 };
     int plain, parsed = cli_parse(&command, argc, argv, &plain);
     if (parsed != CLI_RUN) return parsed == CLI_HELP ? 0 : 1;
-    const weft_kernels *tables[] = { weft_kernels_cpu(), weft_kernels_reference() };
-    if (json) print_json(tables, 2);
-    else for (int i = 0; i < 2; i++) print_table(tables[i]);
+    char why[1024];
+    const weft_kernels *tables[3] = { weft_kernels_cpu(), weft_kernels_reference() };
+    int count = 2;
+    if ((tables[count] = weft_kernels_cuda(why, sizeof why))) count++;
+    if (json) print_json(tables, count);
+    else for (int i = 0; i < count; i++) print_table(tables[i]);
+    if (!json && count < 3) printf("cuda: %s\n", why);
     return 0;
 }

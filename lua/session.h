@@ -27,7 +27,8 @@ extern const char *const session_precisions[];
     { "input", CLI_TEXT, &(s).input, "DIR", "folder of pictures to load (default input)", 0, 0, NULL }, \
     { "output", CLI_TEXT, &(s).output, "DIR", "folder for results (default output)", 0, 0, NULL }
 #define SESSION_RUN_OPTIONS(s) \
-    { "device", CLI_TEXT, &(s).device, "NAME", "cpu (default) or reference", 0, 0, NULL }, \
+    { "device", CLI_TEXT, &(s).device, "NAME", \
+      "cpu (default, or what WEFT_DEVICE says), cuda, cuda:1 … or reference", 0, 0, NULL }, \
     { "threads", CLI_INT, &(s).threads, "N", "threads (default: one for each core)", 1, 1024, NULL }, \
     { "memory", CLI_SIZE, &(s).memory, "SIZE", \
       "the most memory that tensors may take, such as 4G (default: no limit)", 0, 0, NULL }, \

@@ -1,6 +1,7 @@
 /* The context: back end, threads, the sticky error with the path of the open scopes, cancelling, progress. */
 #include <sched.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include "runtime/autograd.h"
 #include "runtime/internal.h"
@@ -60,9 +61,32 @@ weft_status weft_set_threads(weft_ctx *c, int threads) {
 
 /* ---- birth and end ----------------------------------------------------------------------------------------------- */
 
-static const weft_kernels *find_device(const char *name) {
-    if (!name || !strcmp(name, "cpu")) return weft_kernels_cpu();
-    return strcmp(name, "reference") ? NULL : weft_kernels_reference();
+/* "cuda" or "cuda:N": the device's number, or −1 for another name. */
+static int cuda_number(const char *name) {
+    char *end;
+    if (strncmp(name, "cuda", 4)) return -1;
+    if (!name[4]) return 0;
+    if (name[4] != ':' || name[5] < '0' || name[5] > '9') return -1;
+    long n = strtol(name + 5, &end, 10);
+    return *end || n > 1023 ? -1 : (int)n;
+}
+
+/* Chooses the back end and opens the device; the error is set where that fails, and kernels is NULL. */
+static void open_device(weft_ctx *c, const char *name) {
+    char why[1024];
+    if (!name) name = getenv("WEFT_DEVICE");
+    if (!name || !*name || !strcmp(name, "cpu")) {
+        c->kernels = weft_kernels_cpu();
+    } else if (!strcmp(name, "reference")) {
+        c->kernels = weft_kernels_reference();
+    } else if (cuda_number(name) < 0) {
+        weft_fail(c, WEFT_E_DEVICE, "there is no device \"%s\"; there are \"cpu\", \"reference\" and \"cuda\" (or \"cuda:1\" and so on)", name);
+    } else if (!(c->kernels = weft_kernels_cuda(why, sizeof why))) {
+        weft_fail(c, WEFT_E_DEVICE, "%s: %s", name, why);
+    } else if (!(c->env.stream = c->kernels->open(cuda_number(name)))) {
+        weft_fail(c, WEFT_E_DEVICE, "%s: %s", name, c->kernels->last_error());
+        c->kernels = NULL;
+    }
 }
 
 weft_ctx *weft_ctx_new(const weft_options *options) {
@@ -70,12 +94,10 @@ weft_ctx *weft_ctx_new(const weft_options *options) {
     const weft_options *o = options ? options : &defaults;
     weft_ctx *c = weft_host_alloc(sizeof *c);
     if (!c) return NULL;
-    c->kernels = find_device(o->device);
-    weft_memory_init(&c->memory, c->kernels, o);
     c->env = (weft_env){ .threads = 1, .owner = &c->memory, .alloc = weft_scratch_alloc,
                          .release = weft_scratch_release, .cancel = &c->cancel };
-    if (!c->kernels)
-        weft_fail(c, WEFT_E_DEVICE, "there is no device \"%s\"; there are \"cpu\" and \"reference\"", o->device);
+    open_device(c, o->device);
+    weft_memory_init(c, o);
     if (!o->os_alloc != !o->os_free) weft_fail(c, WEFT_E_ARGUMENT, "os_alloc and os_free are given both or not at all");
     weft_set_precision(c, o->precision);
     weft_set_threads(c, o->threads);
@@ -84,6 +106,7 @@ weft_ctx *weft_ctx_new(const weft_options *options) {
 
 static void destroy(weft_ctx *c) {
     weft_memory_trim(c);
+    if (c->env.stream) c->kernels->close(c->env.stream);
     weft_host_free(c->frames);
     weft_host_free(c->owned);
     weft_host_free(c);

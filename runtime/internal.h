@@ -47,7 +47,7 @@ typedef struct weft_memory {
     bool refused_by_limit;
 } weft_memory;
 
-void weft_memory_init(weft_memory *m, const weft_kernels *kernels, const weft_options *options);
+void weft_memory_init(weft_ctx *c, const weft_options *options);
 void weft_list_add(weft_block **list, weft_block *b);
 void weft_list_remove(weft_block **list, weft_block *b);
 /* Where a part of this size, a multiple of WEFT_PAGE, would go with the least fresh memory; reused: the bytes of it

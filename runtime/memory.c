@@ -47,11 +47,18 @@ void weft_list_remove(weft_block **list, weft_block *b) {
 
 /* ---- the system -------------------------------------------------------------------------------------------------- */
 
-static void *kernels_alloc(void *user, size_t bytes) { return ((const weft_kernels *)user)->mem_alloc(bytes); }
+static void *kernels_alloc(void *user, size_t bytes) {
+    weft_ctx *c = user;
+    return c->kernels->mem_alloc(c->env.stream, bytes);
+}
 
-static void kernels_free(void *user, void *p, size_t bytes) { ((const weft_kernels *)user)->mem_free(p, bytes); }
+static void kernels_free(void *user, void *p, size_t bytes) {
+    weft_ctx *c = user;
+    c->kernels->mem_free(c->env.stream, p, bytes);
+}
 
-void weft_memory_init(weft_memory *m, const weft_kernels *kernels, const weft_options *options) {
+void weft_memory_init(weft_ctx *c, const weft_options *options) {
+    weft_memory *m = &c->memory;
     if (options && options->os_alloc && options->os_free) {
         m->os_alloc = options->os_alloc;
         m->os_free = options->os_free;
@@ -59,8 +66,8 @@ void weft_memory_init(weft_memory *m, const weft_kernels *kernels, const weft_op
     } else {
         m->os_alloc = kernels_alloc;
         m->os_free = kernels_free;
-        m->os_user = (void *)kernels;
-        m->divides = kernels && !kernels->last_error && !WATCHED;
+        m->os_user = c;
+        m->divides = weft_on_host(c) && !WATCHED;
     }
     m->limit = options ? options->memory_limit : 0;
 }
@@ -233,8 +240,15 @@ weft_status weft_memory_fail(weft_ctx *c, const char *who) {
     if (m->refused_by_limit)
         return weft_fail(c, WEFT_E_MEMORY, "%s: needs %s more than the %s in use, which is over the limit of %s: "
                          "raise --memory, or use a smaller picture or batch", who, need, live, limit);
-    return weft_fail(c, WEFT_E_MEMORY, "%s: needs %s more than the %s in use, and the system has no more: "
-                     "use a smaller picture or batch", who, need, live);
+    if (weft_on_host(c) || !c->kernels)
+        return weft_fail(c, WEFT_E_MEMORY, "%s: needs %s more than the %s in use, and the system has no more: "
+                         "use a smaller picture or batch", who, need, live);
+    char free_text[32], total_text[32];
+    size_t available = 0, total = 0;
+    c->kernels->mem_info(c->env.stream, &available, &total);
+    return weft_fail(c, WEFT_E_MEMORY, "%s: needs %s more than the %s in use, and of the device's %s only %s are free: use a smaller "
+                     "picture or batch, a smaller --dtype, or free the device of other programs", who, need, live,
+                     weft_bytes_text(total, total_text), weft_bytes_text(available, free_text));
 }
 
 size_t weft_memory_live(const weft_ctx *c) { return c->memory.live; }

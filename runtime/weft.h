@@ -46,7 +46,7 @@ const char *weft_status_name(weft_status s);    /* "shape", "memory", … */
 /* ---- context -------------------------------------------------------------------------------------------- */
 
 typedef struct weft_options {
-    const char *device;         /* "cpu" (NULL: the same) or "reference" */
+    const char *device;         /* "cpu", "cuda", "cuda:1", "reference"; NULL: the environment's WEFT_DEVICE, or "cpu" */
     int threads;                /* 0: one for each core this process may use */
     weft_precision precision;
     size_t memory_limit;        /* bytes; 0: none. Tensors, packed weights and scratch count; mapped files do not. */

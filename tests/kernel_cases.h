@@ -2,8 +2,11 @@
  * the naive back end, then on the fast one with 1, 2 and 3 threads, whose bytes must be equal.
  *
  * KERNEL_TEST_MAIN runs a file's cases once for each instruction set that the processor has (WEFT_ISA in the
-  * environment: that one only). Buffers live until buffers_free(); they have exactly their size, so that
-   * AddressSanitizer sees an overrun, and outputs have guard bytes on both sides, so that any build sees one.
+ * environment: that one only). Buffers live until buffers_free(); they have exactly their size, so that
+ * AddressSanitizer sees an overrun, and outputs have guard bytes on both sides, so that any build sees one.
+ *
+ * With WEFT_TEST_CUDA the same file tests CUDA's kernels: compiled for the CPU (tests/cuda_host), or, where the
+ * environment has WEFT_TEST_DEVICE=1, those of weft_cuda.so on a GPU, all buffers in memory that both sides see.
  */
 #ifndef WEFT_KERNEL_CASES_H
 #define WEFT_KERNEL_CASES_H
@@ -12,6 +15,49 @@
 #include "kernels/kernels.h"
 #include "kernels/ref/ref.h"
 #include "tests/test.h"
+
+/* ---- the back end that is tested ------------------------------------------------------------------------------ */
+
+#ifdef WEFT_TEST_CUDA
+#include "kernels/cuda/library.h"
+extern const weft_cuda_contents weft_cuda_own;
+
+static inline bool on_device(void) { return getenv("WEFT_TEST_DEVICE") != NULL; }
+
+static inline const weft_kernels *tested(void) {
+    char why[1024];
+    if (!on_device()) return weft_cuda_own.table();
+    const weft_kernels *k = weft_kernels_cuda(why, sizeof why);
+    if (k) return k;
+    fprintf(stderr, "%s\n", why);
+    exit(1);
+}
+
+/* One queue a process; every call waits for its kernel. */
+static inline void *tested_stream(void) {
+    static void *stream;
+    if (stream) return stream;
+    setenv("WEFT_CUDA_SYNC", "1", 1);
+    if (on_device()) setenv("WEFT_CUDA_MANAGED", "1", 1);
+    stream = tested()->open(0);
+    if (stream) return stream;
+    fprintf(stderr, "%s\n", tested()->last_error());
+    exit(1);
+}
+enum { MOST_THREADS = 1 };
+#else
+static inline bool on_device(void) { return false; }
+static inline const weft_kernels *tested(void) { return weft_kernels_cpu(); }
+static inline void *tested_stream(void) { return NULL; }
+enum { MOST_THREADS = 3 };
+#endif
+
+/* Memory that the tested kernels and the host see; on the host, of exactly this size. */
+static inline void *shared_alloc(size_t bytes) { return on_device() ? tested()->mem_alloc(tested_stream(), bytes) : malloc(bytes); }
+static inline void shared_free(void *p, size_t bytes) {
+    if (on_device()) tested()->mem_free(tested_stream(), p, bytes);
+    else free(p);
+}
 
 /* ---- numbers -------------------------------------------------------------------------------------------- */
 
@@ -37,14 +83,15 @@ static inline int64_t random_int(int64_t low,
 
 #define GUARD 64
 
-struct buffer { struct buffer *next; size_t guard; size_t bytes; unsigned char data[]; };
+struct buffer { struct buffer *next; size_t all; unsigned char data[]; };
 static struct buffer *buffers;
 
 /* `bytes` of memory with a guard on both sides; off: bytes by which the start misses the allocator's alignment. */
 static inline void *buffer_new(size_t bytes, size_t guard, size_t off) {
-    struct buffer *b = malloc(sizeof *b + off + 2 * guard + bytes);
+    const size_t all = sizeof(struct buffer) + off + 2 * guard + bytes;
+    struct buffer *b = shared_alloc(all);
     if (!b) abort();
-    *b = (struct buffer){ buffers, guard + off, bytes };
+    *b = (struct buffer){ buffers, all };
     buffers = b;
     memset(b->data, 0xa5, off + 2 * guard + bytes);
     return b->data + guard + off;
@@ -52,7 +99,7 @@ static inline void *buffer_new(size_t bytes, size_t guard, size_t off) {
 static inline void buffers_free(void) {
     while (buffers) {
         struct buffer *next = buffers->next;
-        free(buffers);
+        shared_free(buffers, buffers->all);
         buffers = next;
     }
 }
@@ -81,7 +128,7 @@ static inline void *scratch_alloc(void *owner, size_t bytes) {
     struct scratch *s = owner;
     if (!pthread_equal(s->thread, pthread_self())) s->foreign = true;   /* the owner belongs to the caller's thread */
     if (s->calls++ == s->fail_at) return NULL;
-    void *p = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
+    void *p = on_device() ? shared_alloc(bytes) : aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
     if (p) memset(p, 0xff, bytes);              /* NaN: what a kernel did not write shows */
     if (p) s->live += bytes;
     return p;
@@ -89,12 +136,12 @@ static inline void *scratch_alloc(void *owner, size_t bytes) {
 static inline void scratch_release(void *owner, void *p, size_t bytes) {
     struct scratch *s = owner;
     if (p) s->live -= bytes;
-    free(p);
+    shared_free(p, bytes);
 }
 static inline weft_env kernel_env(struct scratch *s, int threads, weft_precision precision) {
     *s = (struct scratch){ .fail_at = -1, .thread = pthread_self() };
     return (weft_env){ .threads = threads, .precision = precision, .scratch_hint = 64 << 20, .owner = s,
-                       .alloc = scratch_alloc, .release = scratch_release };
+                       .alloc = scratch_alloc, .release = scratch_release, .stream = tested_stream() };
 }
 
 /* ---- a case --------------------------------------------------------------------------------------------- */
@@ -147,10 +194,10 @@ static inline void *case_run(const struct kernel_case *c, const weft_kernels *k,
     return y;
 }
 
-/* One step of a 16-bit result, relative to it: computed in f32, it may be rounded the other way than the oracle's. */
-static inline double type_step(const struct kernel_case *c) {
+/* One step of a 16-bit result of this size: computed in f32, it may be rounded the other way than the oracle's. */
+static inline double type_step(const struct kernel_case *c, double size) {
     if (c->tolerance == 0 && c->floor == 0) return 0;
-    return c->type == WEFT_F16 ? 0x1p-10 : c->type == WEFT_BF16 ? 0x1p-7 : 0;
+    return c->type == WEFT_F16 ? fmax(size * 0x1p-10, 0x1p-24) : c->type == WEFT_BF16 ? fmax(size * 0x1p-7, 0x1p-133) : 0;
 }
 
 static inline bool same_value(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
@@ -169,7 +216,7 @@ static inline double case_error(const struct kernel_case *c, const void *got, co
         double g = ref_get(c->type, got, i), w = ref_get(c->type, want, i), size = isfinite(w) ? fabs(w) : 0;
         double d = same_value(g, w) ? 0 : fabs(g - w);
         if (isnan(d)) d = INFINITY;
-        d = fmax(0, d - type_step(c) * size);
+        d = fmax(0, d - type_step(c, size));
         double ratio = d == 0 ? 0 : d / (c->each ? c->tolerance * size + c->floor : 1);
         if (ratio > each) { each = ratio; *worst = i; }
         if (d > largest) largest = d;
@@ -195,14 +242,15 @@ static inline bool case_near(const struct kernel_case *c, const void *got, const
 
 /* The case on the fast back end with 1, 2 and 3 threads, against `want`. `what` names the case in messages. */
 static inline bool case_check_against(const struct kernel_case *c, const void *want, const char *what) {
-    const weft_kernels *cpu = weft_kernels_cpu();
+    const weft_kernels *fast = tested();
     const void *first = NULL;
+    if (!fast->types[c->id]) return true;       /* not there yet */
     int failures = test_failures;
-    for (int threads = 1; threads <= 3 && test_failures == failures; threads++) {
+    for (int threads = 1; threads <= MOST_THREADS && test_failures == failures; threads++) {
         struct scratch s;
         weft_env env = kernel_env(&s, threads, c->precision);
         int status;
-        void *got = case_run(c, cpu, &env, &status);
+        void *got = case_run(c, fast, &env, &status);
         if (status) TEST_FAIL("%s, %s, %d threads: status %d", weft_kernel_names[c->id], what, threads, status);
         else if (!guard_holds(got, bytes_of(c->type, c->count)))
             TEST_FAIL("%s, %s: wrote outside its output", weft_kernel_names[c->id], what);
@@ -236,8 +284,7 @@ static inline bool case_check(const struct kernel_case *c, const char *what) {
 
 /* Does the fast back end take this type for this kernel? What it does not take, the runtime refuses by the same
  * table. */
-static inline bool cpu_takes(enum weft_kernel_id id,
-                             weft_dtype type) { return weft_kernels_cpu()->types[id] >> type & 1; }
+static inline bool fast_takes(enum weft_kernel_id id, weft_dtype type) { return tested()->types[id] >> type & 1; }
 
 /* What a sum of k f32 products may cost: a plain chain of k additions of random signs is off by 2.4e-8·√k of the
  * result's rms (each rounds its partial sum, which grows as the root of its length); twice that, for the sums of sums
@@ -263,6 +310,9 @@ static inline int kernel_test_main(int argc, char **argv) {
         setenv("OMP_WAIT_POLICY", "passive", 1);
         execv("/proc/self/exe", argv);
     }
+#ifdef WEFT_TEST_CUDA
+    return test_main(argc, argv);
+#endif
     if (getenv("WEFT_ISA")) return test_main(argc, argv);
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         if (!isa_there(isas[i])) continue;

@@ -29,22 +29,30 @@ __attribute__((unused)) static double noise(uint64_t *state) {
     return (double)(int64_t)(*state >> 11) * 0x1p-52 - 1;
 }
 
+/* Room for t's values on the host, and t with them: they get there on a device too. NULL without a tensor. */
+static double *host_values(const weft_tensor *t) { return t && t->storage ? malloc((size_t)weft_count(t) * sizeof(double) + 1) : NULL; }
+static weft_tensor *with_values(weft_ctx *c, weft_tensor *t, double *values) {
+    if (values && weft_write(c, t, values, (size_t)weft_count(t) * sizeof *values)) t = NULL;
+    free(values);
+    return t;
+}
+
 /* A tensor of such numbers, each one that f32 holds. */
 __attribute__((unused)) static weft_tensor *noisy(weft_ctx *c, weft_dtype type, uint64_t seed, int rank,
                                                   const int64_t *shape) {
     weft_tensor *t = weft_tensor_new(c, WEFT_F64, rank, shape);
-    double *p = weft_data(t);
+    double *p = host_values(t);
     uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
     for (int64_t i = 0; p && i < weft_count(t); i++) p[i] = (float)noise(&state);
-    return weft_cast(c, t, type);
+    return weft_cast(c, with_values(c, t, p), type);
 }
 
 /* A tensor of 0, 1, 2, … */
 __attribute__((unused)) static weft_tensor *counting(weft_ctx *c, weft_dtype type, int rank, const int64_t *shape) {
     weft_tensor *t = weft_tensor_new(c, WEFT_F64, rank, shape);
-    double *p = weft_data(t);
+    double *p = host_values(t);
     for (int64_t i = 0; p && i < weft_count(t); i++) p[i] = (double)i;
-    return weft_cast(c, t, type);
+    return weft_cast(c, with_values(c, t, p), type);
 }
 
 #define SCALAR 0, (const int64_t *)NULL         /* the shape of a single value */

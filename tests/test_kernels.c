@@ -16,12 +16,12 @@ TEST(table_is_full) {
 #define K(name) CHECK(ref_takes(k->types[WEFT_KERNEL_##name], WEFT_F64));
         WEFT_KERNEL_LIST(K)
 #undef K
-        unsigned char *p = k->mem_alloc(100);
+        unsigned char *p = k->mem_alloc(NULL, 100);
         CHECK(p && (uintptr_t)p % 64 == 0);
         CHECK_EQ(k->mem_copy(NULL, p, "weft", 5), WEFT_K_OK);
         CHECK_STR((char *)p, "weft");
-        k->mem_free(p, 100);
-        CHECK(!k->mem_alloc(SIZE_MAX));
+        k->mem_free(NULL, p, 100);
+        CHECK(!k->mem_alloc(NULL, SIZE_MAX));
     }
 #define K(name) CHECK_STR(weft_kernel_names[WEFT_KERNEL_##name], #name);
     WEFT_KERNEL_LIST(K)
@@ -149,7 +149,7 @@ TEST(packing_goes_both_ways) {
 static void gemm(weft_dtype type, weft_dtype wtype, int64_t m, int64_t n, int64_t k, int has, weft_activation act) {
     weft_gemm_args a;
     char what[128];
-    if (!cpu_takes(WEFT_KERNEL_gemm, type)) return;
+    if (!fast_takes(WEFT_KERNEL_gemm, type)) return;
     random_state = (uint64_t)(m * 1000003 + n * 1009 + k);
     struct kernel_case c = gemm_case(&a, type, wtype, m, n, k, has, act);
     snprintf(what, sizeof what, "%" PRId64 "×%" PRId64 "×%" PRId64 " %s weights %s, has %d, act %d", m, n, k,
@@ -250,7 +250,7 @@ TEST(gemm_special_weights) {
 static void matmul(weft_dtype type, int64_t batch, int64_t m, int64_t n, int64_t k, int layout, int accumulate,
                    double alpha) {
     char what[128];
-    if (!cpu_takes(WEFT_KERNEL_matmul, type)) return;
+    if (!fast_takes(WEFT_KERNEL_matmul, type)) return;
     random_state = (uint64_t)(batch + m * 1000003 + n * 1009 + k);
     weft_matmul_args a = { .type = type, .batch = batch, .m = m, .n = n, .k = k, .alpha = alpha,
                            .accumulate = accumulate, .a_batch = m * k, .a_row = layout & 1 ? 1 : k,

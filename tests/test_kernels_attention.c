@@ -5,7 +5,7 @@ static void attention(weft_dtype type, int64_t batch, int64_t heads, int64_t tq,
                       double sharp, int64_t gap) {
     weft_attention_args a;
     char what[160];
-    if (!cpu_takes(WEFT_KERNEL_attention, type)) return;
+    if (!fast_takes(WEFT_KERNEL_attention, type)) return;
     random_state = (uint64_t)(batch * 3 + heads * 31 + tq * 1000003 + tk * 10007 + d * 101);
     struct kernel_case c = attention_case(&a, type, batch, heads, tq, tk, d, causal, sharp, gap);
     snprintf(what, sizeof what, "%d×%d heads, %d queries, %d keys, d %d, causal %d, sharp %g, gap %d, %s", (int)batch,

@@ -5,7 +5,7 @@
 static void conv(weft_dtype type, weft_dtype wtype, struct conv_shape s, int has) {
     weft_conv2d_args a;
     char what[192];
-    if (!cpu_takes(WEFT_KERNEL_conv2d, type)) return;
+    if (!fast_takes(WEFT_KERNEL_conv2d, type)) return;
     random_state = (uint64_t)(s.n * 7 + s.h * 1000003 + s.w * 10007 + s.c * 101 + s.o);
     struct kernel_case c = conv_case(&a, type, wtype, s, has, WEFT_PRECISION_EXACT);
     const void *want = case_want(&c, "conv2d");
@@ -133,7 +133,7 @@ TEST(conv_nan_stays_near) {
         struct scratch s;
         weft_env env = kernel_env(&s, 2, (weft_precision)p);
         int status;
-        const float *y = case_run(&c, weft_kernels_cpu(), &env, &status);
+        const float *y = case_run(&c, tested(), &env, &status);
         CHECK_EQ(status, WEFT_K_OK);
         for (int64_t i = 0; i < c.count; i++) {
             int64_t n = i / (400 * 17), row = i / (20 * 17) % 20, column = i / 17 % 20;

@@ -23,7 +23,7 @@ enum { NO_GAMMA = 1, NO_BETA = 2, IN_PLACE = 4, ALONE = 8 };
 static void group_norm(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean, double spread,
                        weft_activation act, int how) {
     char what[160];
-    if (!cpu_takes(WEFT_KERNEL_group_norm_grad, type)) return;
+    if (!fast_takes(WEFT_KERNEL_group_norm_grad, type)) return;
     random_state = (uint64_t)(n + pixels * 1000003 + channels * 1009 + groups);
     const int64_t count = n * pixels * channels;
     struct scratch s;
@@ -78,7 +78,7 @@ TEST(group_norm_grad_types) {
 
 static void layer_norm(weft_dtype type, int64_t rows, int64_t channels, double mean, double spread, int how) {
     char what[160];
-    if (!cpu_takes(WEFT_KERNEL_layer_norm_grad, type)) return;
+    if (!fast_takes(WEFT_KERNEL_layer_norm_grad, type)) return;
     random_state = (uint64_t)(rows * 1000003 + channels);
     const int64_t count = rows * channels;
     struct scratch s;
@@ -124,7 +124,7 @@ static void check(struct kernel_case c, const void **dy, bool in_place, const ch
 
 static void softmax(weft_dtype type, int64_t rows, int64_t channels, bool in_place) {
     char what[80];
-    if (!cpu_takes(WEFT_KERNEL_softmax_grad, type)) return;
+    if (!fast_takes(WEFT_KERNEL_softmax_grad, type)) return;
     random_state = (uint64_t)(rows * 1000003 + channels);
     weft_softmax_grad_args a = { .type = type, .rows = rows, .c = channels, .scale = 0.7, .y = random_values(type, rows * channels, 0.1, 0.03),
                                  .dy = random_values(type, rows * channels, 0, 1) };
@@ -150,7 +150,7 @@ TEST(unary_grad_all) {
             for (int i = 0; i < 3; i++) {
                 const int64_t n = i == 2 ? 30000 : (int64_t)op * 5 + t + i * 17;
                 char what[80];
-                if (!cpu_takes(WEFT_KERNEL_unary_grad, floats[t])) continue;
+                if (!fast_takes(WEFT_KERNEL_unary_grad, floats[t])) continue;
                 weft_unary_grad_args a = { .type = floats[t], .op = op, .n = n, .x = random_values(floats[t], n, 0, 4),
                                            .dy = random_values(floats[t], n, 0, 1) };
                 for (int64_t k = 0; k < n; k++)
@@ -184,7 +184,7 @@ TEST(affine_grad_all) {
     for (int t = 0; t < 4; t++)
         for (int64_t n = 0; n < 70; n += 1 + n / 3)
             for (int clamps = 0; clamps < 4; clamps++) {
-                if (!cpu_takes(WEFT_KERNEL_affine_grad, floats[t])) continue;
+                if (!fast_takes(WEFT_KERNEL_affine_grad, floats[t])) continue;
                 weft_affine_grad_args a = { .type = floats[t], .n = n, .scale = 0.5, .shift = 0.25, .low = clamps & 1 ? -0.5 : -INFINITY,
                                             .high = clamps & 2 ? 0.75 : INFINITY, .dy = random_values(floats[t], n, 0, 1) };
                 if (clamps) {
@@ -200,7 +200,7 @@ TEST(geglu_grad_all) {
     for (int t = 0; t < 4; t++)
         for (int64_t half = 0; half < 70; half += 1 + half / 4) {
             const int64_t rows = 1 + half % 5;
-            if (!cpu_takes(WEFT_KERNEL_geglu_grad, floats[t])) continue;
+            if (!fast_takes(WEFT_KERNEL_geglu_grad, floats[t])) continue;
             weft_geglu_grad_args a = { .type = floats[t], .rows = rows, .half = half, .x = random_values(floats[t], rows * 2 * half, 0, 2),
                                        .dy = random_values(floats[t], rows * half, 0, 1) };
             check((struct kernel_case){ .id = WEFT_KERNEL_geglu_grad, .args = &a, .out = &a.dx, .type = floats[t],
@@ -216,7 +216,7 @@ TEST(reduce_grad_all) {
             for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
                 const int64_t outer = sizes[i][0], mid = sizes[i][1], inner = sizes[i][2], n = outer * mid * inner;
                 const bool picks = op == WEFT_REDUCE_MAX || op == WEFT_REDUCE_MIN;
-                if (!cpu_takes(WEFT_KERNEL_reduce_grad, floats[t]) || (picks && !mid)) continue;
+                if (!fast_takes(WEFT_KERNEL_reduce_grad, floats[t]) || (picks && !mid)) continue;
                 weft_reduce_grad_args a = { .type = floats[t], .op = op, .outer = outer, .mid = mid, .inner = inner,
                                             .dy = random_values(floats[t], outer * inner, 0, 1) };
                 if (picks) {
@@ -242,7 +242,7 @@ TEST(resample_grad_all) {
             for (int t = 0; t < 4; t++) {
                 const int64_t n = sizes[i][0], h = sizes[i][1], w = sizes[i][2], oh = sizes[i][3], ow = sizes[i][4], c = channels[(i + mode) % 5];
                 char what[80];
-                if (!cpu_takes(WEFT_KERNEL_resample_grad, floats[t]) || (t && i > 2)) continue;
+                if (!fast_takes(WEFT_KERNEL_resample_grad, floats[t]) || (t && i > 2)) continue;
                 weft_resample_grad_args a = { .type = floats[t], .mode = mode, .n = n, .h = h, .w = w, .c = c, .oh = oh, .ow = ow,
                                               .dy = random_values(floats[t], n * oh * ow * c, 0, 1) };
                 /* Weights, sums and the line between both directions in f32; positions of up to 60 as in the forward's test. */
@@ -262,7 +262,7 @@ TEST(pad_grad_all) {
             for (int64_t c = 0; c < 40; c = c * 3 + 1)
                 for (int t = 0; t < 4; t++) {
                     const int64_t n = 1 + c % 3, h = 5, w = 6, *p = pads[i];
-                    if (!cpu_takes(WEFT_KERNEL_pad_grad, floats[t])) continue;
+                    if (!fast_takes(WEFT_KERNEL_pad_grad, floats[t])) continue;
                     weft_pad_grad_args a = { .type = floats[t], .mode = mode, .n = n, .h = h, .w = w, .c = c, .top = p[0], .bottom = p[1],
                                              .left = p[2], .right = p[3],
                                              .dy = random_values(floats[t], n * (h + p[0] + p[1]) * (w + p[2] + p[3]) * c, 0, 1) };
@@ -276,7 +276,7 @@ TEST(embedding_grad_all) {
         for (int64_t c = 0; c < 200; c = c * 3 + 1)
             for (int i = 0; i < 4; i++) {
                 const int64_t n = i * 20, rows = 1 + c % 9;
-                if (!cpu_takes(WEFT_KERNEL_embedding_grad, floats[t])) continue;
+                if (!fast_takes(WEFT_KERNEL_embedding_grad, floats[t])) continue;
                 weft_embedding_grad_args a = { .type = floats[t], .id_type = i % 2 ? WEFT_I32 : WEFT_I64, .n = n, .rows = rows, .c = c,
                                                .accumulate = i / 2, .dy = random_values(floats[t], n * c, 0, 1) };
                 int64_t *ids = buffer_new((size_t)n * 8, 0, 0);
@@ -294,7 +294,7 @@ TEST(embedding_grad_all) {
                     weft_env env = kernel_env(&s, 1, WEFT_PRECISION_EXACT);
                     memset(ids, 0xff, 8);           /* an id of −1 */
                     a.dtable = buffer_new(bytes_of(floats[t], rows * c), 0, 0);
-                    CHECK_EQ(weft_kernels_cpu()->embedding_grad(&env, &a), WEFT_K_NO_CASE);
+                    CHECK_EQ(tested()->embedding_grad(&env, &a), WEFT_K_NO_CASE);
                 }
                 buffers_free();
             }

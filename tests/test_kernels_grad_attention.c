@@ -5,7 +5,7 @@ static const weft_dtype floats[] = { WEFT_F32, WEFT_F16, WEFT_BF16, WEFT_F64 };
 
 static void attention(weft_dtype type, int64_t batch, int64_t heads, int64_t tq, int64_t tk, int64_t d, int causal, double sharp,
                       int64_t gap) {
-    if (!cpu_takes(WEFT_KERNEL_attention_grad, type)) return;
+    if (!fast_takes(WEFT_KERNEL_attention_grad, type)) return;
     for (int which = 0; which < 3; which++) {
         weft_attention_grad_args a;
         char what[160];

@@ -15,10 +15,10 @@ static void check(struct conv_shape s, weft_dtype type, weft_dtype wtype, int ac
                  weft_dtype_name(type), weft_dtype_name(wtype), accumulate, (int)hint, p ? "exact" : "fast");
         struct kernel_case c = conv_grad_weight_case(&weight, type, s, accumulate, p ? WEFT_PRECISION_EXACT : WEFT_PRECISION_FAST);
         c.hint = hint;
-        if (cpu_takes(c.id, type)) case_check(&c, what);
+        if (fast_takes(c.id, type)) case_check(&c, what);
         c = conv_grad_input_case(&input, type, wtype, s, p ? WEFT_PRECISION_EXACT : WEFT_PRECISION_FAST);
         c.hint = hint;
-        if (cpu_takes(c.id, type)) case_check(&c, what);
+        if (fast_takes(c.id, type)) case_check(&c, what);
         buffers_free();
     }
 }

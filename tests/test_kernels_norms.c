@@ -33,7 +33,7 @@ static void check_statistics(const struct kernel_case *y, void **mean, void **rs
 static void group_norm(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean,
                        double spread, double eps, weft_activation act, int how) {
     char what[160];
-    if (!cpu_takes(WEFT_KERNEL_group_norm, type)) return;
+    if (!fast_takes(WEFT_KERNEL_group_norm, type)) return;
     random_state = (uint64_t)(n + pixels * 1000003 + channels * 1009 + groups);
     int64_t count = n * pixels * channels;
     weft_group_norm_args a = { .type = type, .n = n, .pixels = pixels, .c = channels, .groups = groups, .eps = eps,
@@ -103,7 +103,7 @@ TEST(group_norm_constant) {
 
 static void layer_norm(weft_dtype type, int64_t rows, int64_t channels, double mean, double spread, int how) {
     char what[160];
-    if (!cpu_takes(WEFT_KERNEL_layer_norm, type)) return;
+    if (!fast_takes(WEFT_KERNEL_layer_norm, type)) return;
     random_state = (uint64_t)(rows * 1000003 + channels);
     weft_layer_norm_args a = { .type = type, .rows = rows, .c = channels, .eps = 1e-5,
                                .x = random_values(type, rows * channels, mean, spread) };
@@ -155,7 +155,7 @@ TEST(norms_special) {
 
 static void softmax(weft_dtype type, int64_t rows, int64_t channels, double spread, double scale, bool in_place) {
     char what[160];
-    if (!cpu_takes(WEFT_KERNEL_softmax, type)) return;
+    if (!fast_takes(WEFT_KERNEL_softmax, type)) return;
     random_state = (uint64_t)(rows * 1000003 + channels);
     weft_softmax_args a = { .type = type, .rows = rows, .c = channels, .scale = scale,
                             .x = random_values(type, rows * channels, 0, spread) };

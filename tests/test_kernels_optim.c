@@ -86,7 +86,7 @@ static void check_update(update_fn *update, int variant, const struct arrays *st
         struct arrays got = arrays_copy(start);
         env = kernel_env(&s, threads, WEFT_PRECISION_FAST);
         for (int step = 1; step <= 3; step++)
-            CHECK_EQ(update(weft_kernels_cpu(), &env, &got, variant, step), WEFT_K_OK);
+            CHECK_EQ(update(tested(), &env, &got, variant, step), WEFT_K_OK);
         CHECK_EQ(s.live, 0);
         CHECK(!s.foreign);
         for (int k = 0; k < KEPT; k++) {
@@ -147,7 +147,7 @@ TEST(adafactor_takes_zeros) {
         struct scratch s;
         weft_env env = kernel_env(&s, 1, WEFT_PRECISION_FAST);
         memset(a.grad, 0, 35 * 4);
-        CHECK_EQ(update_adafactor(weft_kernels_cpu(), &env, &a, variant, 1), WEFT_K_OK);
+        CHECK_EQ(update_adafactor(tested(), &env, &a, variant, 1), WEFT_K_OK);
         CHECK(!memcmp(a.kept[0], before.kept[0], 35 * 4));
         buffers_free();
     }
@@ -160,7 +160,7 @@ TEST(lerp_does_not_drift) {
     weft_env env = kernel_env(&s, 1, WEFT_PRECISION_FAST);
     memcpy(b, a, 4000);
     for (int i = 0; i < 50; i++)
-        weft_kernels_cpu()->lerp(&env, &(weft_lerp_args){ .type = WEFT_F32, .n = 1000, .t = 1e-4, .a = a, .b = b,
+        tested()->lerp(&env, &(weft_lerp_args){ .type = WEFT_F32, .n = 1000, .t = 1e-4, .a = a, .b = b,
                                                           .y = a });
     CHECK(!memcmp(a, b, 4000));
     buffers_free();
@@ -178,7 +178,7 @@ TEST(sum_squares) {
             weft_sum_squares_args a = { .type = WEFT_F32, .n = n, .x = x, .y = &want };
             CHECK_EQ(weft_kernels_reference()->sum_squares(&env, &a), WEFT_K_OK);
             a.y = &got[threads - 1];
-            CHECK_EQ(weft_kernels_cpu()->sum_squares(&env, &a), WEFT_K_OK);
+            CHECK_EQ(tested()->sum_squares(&env, &a), WEFT_K_OK);
             CHECK_NEAR(got[threads - 1], want, 1e-13 * want);       /* two orders of adding up some 10⁵ doubles */
             CHECK(got[threads - 1] == got[0]);
             CHECK_EQ(s.live, 0);
@@ -190,10 +190,10 @@ TEST(sum_squares) {
     struct scratch s;
     weft_env env = kernel_env(&s, 1, WEFT_PRECISION_FAST);
     odd[18] = 3e38f;
-    weft_kernels_cpu()->sum_squares(&env, &(weft_sum_squares_args){ .type = WEFT_F32, .n = 20, .x = odd, .y = &sum });
+    tested()->sum_squares(&env, &(weft_sum_squares_args){ .type = WEFT_F32, .n = 20, .x = odd, .y = &sum });
     CHECK_NEAR(sum, 9e76, 1e70);
     odd[19] = NAN;
-    weft_kernels_cpu()->sum_squares(&env, &(weft_sum_squares_args){ .type = WEFT_F32, .n = 20, .x = odd, .y = &sum });
+    tested()->sum_squares(&env, &(weft_sum_squares_args){ .type = WEFT_F32, .n = 20, .x = odd, .y = &sum });
     CHECK(isnan(sum));
 }
 
@@ -206,7 +206,7 @@ TEST(nan_goes_through) {
         struct scratch s;
         weft_env env = kernel_env(&s, 1, WEFT_PRECISION_FAST);
         ((float *)a.grad)[19] = NAN;
-        CHECK_EQ(updates[k](weft_kernels_cpu(), &env, &a, 1, 1), WEFT_K_OK);
+        CHECK_EQ(updates[k](tested(), &env, &a, 1, 1), WEFT_K_OK);
         CHECK(isnan(((float *)a.kept[0])[19]));
         buffers_free();
     }
@@ -220,7 +220,7 @@ TEST(scratch_refused) {
         struct scratch s;
         weft_env env = kernel_env(&s, 2, WEFT_PRECISION_FAST);
         s.fail_at = fail_at;
-        const int status = update_adafactor(weft_kernels_cpu(), &env, &a, 1, 1);
+        const int status = update_adafactor(tested(), &env, &a, 1, 1);
         CHECK_EQ(s.live, 0);
         buffers_free();
         if (s.calls <= fail_at) {

@@ -22,7 +22,7 @@ static double unary_floor(weft_unary_op op, double spread) {
 
 static void unary(weft_dtype type, weft_unary_op op, int64_t n, double spread, bool in_place) {
     char what[96];
-    if (!cpu_takes(WEFT_KERNEL_unary, type)) return;
+    if (!fast_takes(WEFT_KERNEL_unary, type)) return;
     random_state = (uint64_t)(n + op * 1009);
     double mean = op == WEFT_UNARY_LOG || op == WEFT_UNARY_SQRT ? 2 * spread : 0;
     weft_unary_args a = { .type = type, .op = op, .n = n, .x = random_values(type, n, mean, spread) };
@@ -47,7 +47,7 @@ TEST(unary_all) {
 TEST(unary_everywhere) {
     for (int t = 0; t < 3; t++)
         for (weft_unary_op op = 0; op < WEFT_UNARY_COUNT; op++) {
-            if (!cpu_takes(WEFT_KERNEL_unary, floats[t])) continue;
+            if (!fast_takes(WEFT_KERNEL_unary, floats[t])) continue;
             weft_unary_args a = { .type = floats[t], .op = op, .n = 65536 };
             void *x = buffer_new(bytes_of(floats[t], a.n), 0, 0);
             for (uint32_t i = 0; i < 65536; i++) {
@@ -77,7 +77,7 @@ TEST(affine_all) {
     for (int t = 0; t < 4; t++)
         for (int i = 0; i < LENGTHS; i++)
             for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
-                if (!cpu_takes(WEFT_KERNEL_affine, floats[t])) continue;
+                if (!fast_takes(WEFT_KERNEL_affine, floats[t])) continue;
                 random_state = f + 10;
                 weft_affine_args a = { .type = floats[t], .n = lengths[i], .scale = forms[f][0], .shift = forms[f][1],
                                        .low = forms[f][2], .high = forms[f][3] };
@@ -98,7 +98,7 @@ TEST(axpby_all) {
     for (int t = 0; t < 4; t++)
         for (int i = 0; i < LENGTHS; i++)
             for (int alias = 0; alias < 3; alias++) {
-                if (!cpu_takes(WEFT_KERNEL_axpby, floats[t])) continue;
+                if (!fast_takes(WEFT_KERNEL_axpby, floats[t])) continue;
                 weft_axpby_args a = { .type = floats[t], .n = lengths[i], .alpha = 7.5, .beta = -6.5 };
                 a.a = random_values(floats[t], lengths[i], 0, 1);
                 a.b = random_values(floats[t], lengths[i], 0, 1);
@@ -113,7 +113,7 @@ TEST(axpby_all) {
 TEST(geglu_all) {
     for (int t = 0; t < 4; t++)
         for (int i = 0; i < LENGTHS; i++) {
-            if (!cpu_takes(WEFT_KERNEL_geglu, floats[t])) continue;
+            if (!fast_takes(WEFT_KERNEL_geglu, floats[t])) continue;
             weft_geglu_args a = { .type = floats[t], .rows = 1 + i % 4, .half = lengths[i],
                                   .x = random_values(floats[t], 2 * (1 + i % 4) * lengths[i], 0, 3) };
             struct kernel_case c = { .id = WEFT_KERNEL_geglu, .args = &a, .out = &a.y, .type = floats[t],
@@ -127,7 +127,7 @@ TEST(geglu_all) {
 static void binary(weft_dtype type, weft_binary_op op, int rank, const int64_t *shape, unsigned a_repeats,
                    unsigned b_repeats, int64_t skip, int alias) {
     char what[96];
-    if (!cpu_takes(WEFT_KERNEL_binary, type)) return;
+    if (!fast_takes(WEFT_KERNEL_binary, type)) return;
     weft_binary_args a = { .type = type, .op = op, .rank = rank };
     int64_t a_step = skip, b_step = 1, count = 1;
     for (int d = rank - 1; d >= 0; d--) {
@@ -194,7 +194,7 @@ TEST(binary_special) {
 
 static void reduce(weft_dtype type, weft_reduce_op op, int64_t outer, int64_t mid, int64_t inner, double mean) {
     char what[96];
-    if (!cpu_takes(WEFT_KERNEL_reduce, type)) return;
+    if (!fast_takes(WEFT_KERNEL_reduce, type)) return;
     random_state = (uint64_t)(outer + mid * 1000003 + inner * 1009);
     weft_reduce_args a = { .type = type, .op = op, .outer = outer, .mid = mid, .inner = inner,
                            .x = random_values(type, outer * mid * inner, mean, 1) };
@@ -241,7 +241,7 @@ TEST(fill_all) {
     for (weft_dtype t = 0; t < WEFT_DTYPE_COUNT; t++)
         for (size_t v = 0; v < sizeof values / sizeof *values; v++)
             for (int i = 0; i < LENGTHS; i++) {
-                if (!cpu_takes(WEFT_KERNEL_fill, t)) continue;
+                if (!fast_takes(WEFT_KERNEL_fill, t)) continue;
                 weft_fill_args a = { .type = t, .n = lengths[i], .value = values[v] };
                 struct kernel_case c = { .id = WEFT_KERNEL_fill, .args = &a, .out = &a.dst, .type = t, .count = a.n };
                 case_check(&c, weft_dtype_name(t));

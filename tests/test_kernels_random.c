@@ -34,7 +34,7 @@ TEST(random_gemm) {
         weft_dtype type = floats[random_int(0, 2) ? 0 : random_int(0, 5)];
         weft_dtype wtype = type == WEFT_F64 ? type : floats[random_int(0, 4)];
         int has = (int)random_int(0, 15), act = (int)random_int(0, WEFT_ACT_COUNT - 1);
-        if (!cpu_takes(WEFT_KERNEL_gemm, type)) continue;
+        if (!fast_takes(WEFT_KERNEL_gemm, type)) continue;
         struct kernel_case c = gemm_case(&a, type, wtype, m, n, k, has, (weft_activation)act);
         c.hint = random_int(0, 3) == 0 ? -1 : random_int(0, 2) == 0 ? random_int(1, 1 << 20) : 0;
         snprintf(what, sizeof what, "round %d: m %d n %d k %d %s, weights %s, has %d, act %d", i, (int)m, (int)n,
@@ -68,7 +68,7 @@ TEST(random_conv2d) {
         weft_dtype type = floats[random_int(0, 2) ? 0 : random_int(0, 5)];
         weft_dtype wtype = type == WEFT_F64 ? type : floats[random_int(0, 4)];
         int has = (int)random_int(0, 15), exact = (int)random_int(0, 1);
-        if (!cpu_takes(WEFT_KERNEL_conv2d, type)) continue;
+        if (!fast_takes(WEFT_KERNEL_conv2d, type)) continue;
         struct kernel_case c = conv_case(&a, type, wtype, s, has, exact ? WEFT_PRECISION_EXACT : WEFT_PRECISION_FAST);
         c.hint = random_int(0, 3) == 0 ? -1 : random_int(0, 2) == 0 ? random_int(1, 1 << 20) : 0;
         snprintf(what, sizeof what,
@@ -91,7 +91,7 @@ TEST(random_attention) {
         weft_dtype type = floats[random_int(0, 2) ? 0 : random_int(0, 5)];
         int causal = (int)random_int(0, 1);
         double sharp = random_int(0, 2) ? 1 : exp(6 * random_unit());
-        if (!cpu_takes(WEFT_KERNEL_attention, type)) continue;
+        if (!fast_takes(WEFT_KERNEL_attention, type)) continue;
         struct kernel_case c = attention_case(&a, type, batch, heads, tq, tk, d, causal, sharp, gap);
         c.hint = random_int(0, 3) == 0 ? -1 : random_int(0, 2) == 0 ? random_int(1, 1 << 20) : 0;
         snprintf(what, sizeof what, "round %d: %d×%d heads, %d queries, %d keys, d %d, causal %d, sharp %g, gap %d %s",
@@ -128,7 +128,7 @@ TEST(random_copy) {
                 a.src_stride[from[d]] = -a.src_stride[from[d]];
             }
         }
-        if (!cpu_takes(WEFT_KERNEL_copy, a.src_type)) continue;
+        if (!fast_takes(WEFT_KERNEL_copy, a.src_type)) continue;
         a.src = (const char *)random_values(a.src_type, source, 0, 300) + before * (int64_t)weft_dtype_size(a.src_type);
         struct kernel_case c = { .id = WEFT_KERNEL_copy, .args = &a, .out = &a.dst, .type = a.dst_type,
                                  .count = count };
@@ -152,7 +152,7 @@ TEST(random_binary) {
             if (random_int(0, 3)) { a.a_stride[d] = as; as *= a.shape[d]; }
             if (random_int(0, 3)) { a.b_stride[d] = bs; bs *= a.shape[d]; }
         }
-        if (!cpu_takes(WEFT_KERNEL_binary, a.type)) continue;
+        if (!fast_takes(WEFT_KERNEL_binary, a.type)) continue;
         a.a = random_values(a.type, as, 0, 1);
         a.b = random_values(a.type, bs, 5, 1);
         struct kernel_case c = { .id = WEFT_KERNEL_binary, .args = &a, .out = &a.y, .type = a.type, .count = count,
@@ -198,7 +198,7 @@ TEST(random_pad) {
         a.bottom = random_int(crops ? -a.h / 2 : 0, reflects ? a.h - 1 : 9);
         a.left = random_int(crops ? -a.w / 2 : 0, reflects ? a.w - 1 : 9);
         a.right = random_int(crops ? -a.w / 2 : 0, reflects ? a.w - 1 : 9);
-        if (!cpu_takes(WEFT_KERNEL_pad, a.type)) continue;
+        if (!fast_takes(WEFT_KERNEL_pad, a.type)) continue;
         a.x = random_values(a.type, a.n * a.h * a.w * a.c, 0, 1);
         struct kernel_case c = { .id = WEFT_KERNEL_pad, .args = &a, .out = &a.y, .type = a.type,
                                  .count = a.n * (a.h + a.top + a.bottom) * (a.w + a.left + a.right) * a.c };
@@ -218,7 +218,7 @@ TEST(random_norms) {
         weft_group_norm_args a = { .type = floats[random_int(0, 5)], .n = size(3), .pixels = size(500) + 1,
                                    .c = groups * size(40), .groups = groups, .eps = 1e-5,
                                    .act = (weft_activation)random_int(0, WEFT_ACT_COUNT - 1) };
-        if (!cpu_takes(WEFT_KERNEL_group_norm, a.type)) continue;
+        if (!fast_takes(WEFT_KERNEL_group_norm, a.type)) continue;
         double mean = random_int(0, 1) ? 0 : 100 * random_bell();
         a.x = random_values(a.type, a.n * a.pixels * a.c, mean, 1);
         a.gamma = random_values(a.type, a.c, 1, 1);

@@ -44,7 +44,7 @@ TEST(copy_converts) {
         for (weft_dtype dst = 0; dst < WEFT_DTYPE_COUNT; dst++)
             for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
                 for (int64_t gap = 1; gap <= 2; gap++)
-                    if (cpu_takes(WEFT_KERNEL_copy, src)) copy(src, dst, 2, shapes[i], in_order, in_order, 0, gap);
+                    if (fast_takes(WEFT_KERNEL_copy, src)) copy(src, dst, 2, shapes[i], in_order, in_order, 0, gap);
 }
 
 /* Every f32 from one f16 or bf16 to the next is many; a ladder of 2¹⁸ bit patterns has ties, subnormals and NaN of
@@ -108,13 +108,13 @@ TEST(copy_into_a_part) {
     struct scratch s;
     weft_env env = kernel_env(&s, 1, WEFT_PRECISION_FAST);
     int status;
-    CHECK(!memcmp(case_run(&c, weft_kernels_cpu(), &env, &status), numbers, sizeof numbers));
+    CHECK(!memcmp(case_run(&c, tested(), &env, &status), numbers, sizeof numbers));
 }
 
 static void pad(weft_dtype type, weft_pad_mode mode, int64_t h, int64_t w, int64_t channels, int64_t top,
                 int64_t bottom, int64_t left, int64_t right) {
     char what[128];
-    if (!cpu_takes(WEFT_KERNEL_pad, type)) return;
+    if (!fast_takes(WEFT_KERNEL_pad, type)) return;
     weft_pad_args a = { .type = type, .mode = mode, .n = 2, .h = h, .w = w, .c = channels, .top = top,
                         .bottom = bottom, .left = left, .right = right, .value = 0.75,
                         .x = random_values(type, 2 * h * w * channels, 0, 50) };
@@ -147,7 +147,7 @@ TEST(embedding_all) {
         for (int table = 0; table < 4; table++)
             for (int64_t c = 0; c < 40; c += 1 + c / 3)
                 for (int wide = 0; wide < 2; wide++) {
-                    if (!cpu_takes(WEFT_KERNEL_embedding, floats[type])) continue;
+                    if (!fast_takes(WEFT_KERNEL_embedding, floats[type])) continue;
                     weft_embedding_args a = { .type = floats[type], .table_type = floats[table],
                                               .id_type = wide ? WEFT_I64 : WEFT_I32, .n = 9, .rows = 13, .c = c,
                                               .table = random_values(floats[table], 13 * c, 0, 1) };
@@ -169,7 +169,7 @@ TEST(timestep_all) {
     static const double times[] = { 0, 1, 999, 0.5, 501.25, 3, 17 };
     for (int t = 0; t < 4; t++)
         for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
-            if (!cpu_takes(WEFT_KERNEL_timestep, floats[t])) continue;
+            if (!fast_takes(WEFT_KERNEL_timestep, floats[t])) continue;
             weft_timestep_args a = { .type = floats[t], .n = 7, .dim = forms[f].dim, .max_period = forms[f].period,
                                      .shift = forms[f].shift, .scale = forms[f].scale, .flip = forms[f].flip };
             void *time = buffer_new(bytes_of(floats[t], 7), 0, 0);

@@ -122,13 +122,15 @@ static void *map_huge(size_t bytes) {
     return p + head;
 }
 
-static void *mem_alloc(size_t bytes) {
+static void *mem_alloc(void *stream, size_t bytes) {
+    (void)stream;
     if (bytes > SIZE_MAX / 2) return NULL;
     if (bytes >= huge_page) return map_huge(bytes);
     return aligned_alloc(64, bytes ? (bytes + 63) / 64 * 64 : 64);
 }
 
-static void mem_free(void *p, size_t bytes) {
+static void mem_free(void *stream, void *p, size_t bytes) {
+    (void)stream;
     if (p && bytes >= huge_page) munmap(p, (bytes + 4095) / 4096 * 4096);
     else free(p);
 }

@@ -9,12 +9,14 @@
 
 static const char *describe(void) { return "naive, in double"; }
 
-static void *mem_alloc(size_t bytes) {
+static void *mem_alloc(void *stream, size_t bytes) {
+    (void)stream;
     if (bytes > SIZE_MAX - 63) return NULL;
     return aligned_alloc(64, bytes ? (bytes + 63) / 64 * 64 : 64);
 }
 
-static void mem_free(void *p, size_t bytes) {
+static void mem_free(void *stream, void *p, size_t bytes) {
+    (void)stream;
     (void)bytes;
     free(p);
 }

@@ -1,0 +1,65 @@
+/* The table of weft_cuda.so, and the one name that it gives out.
+ *
+ * A kernel that takes no type yet answers WEFT_K_NO_TYPE: the runtime asks the types first and names the kernel.
+ */
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/library.h"
+
+#define BIT(t) (1u << (t))
+#define NONE 0
+#define FLOATS (BIT(WEFT_F32) | BIT(WEFT_F16) | BIT(WEFT_BF16))
+#define ALL (BIT(WEFT_DTYPE_COUNT) - 1)
+
+#define MISSING __attribute__((weak))
+#define K(name) MISSING int weft_cuda_##name(const weft_env *env, const weft_##name##_args *a) { \
+        (void)env, (void)a; \
+        return WEFT_K_NO_TYPE; \
+    }
+WEFT_KERNEL_LIST(K)
+#undef K
+MISSING size_t weft_cuda_pack_bytes(const weft_pack_args *a) {
+    return (size_t)a->n * (size_t)a->taps * (size_t)a->k * weft_dtype_size(a->type);
+}
+
+static const weft_kernels table = {
+    .name = "cuda", .describe = cuda_describe, .last_error = cuda_last_error,
+    .open = cuda_open, .close = cuda_close,
+    .mem_alloc = cuda_mem_alloc, .mem_free = cuda_mem_free, .mem_copy = cuda_mem_copy, .mem_info = cuda_mem_info,
+    .pack_bytes = weft_cuda_pack_bytes,
+#define K(name) .name = weft_cuda_##name,
+    WEFT_KERNEL_LIST(K)
+#undef K
+    .types = {
+        [WEFT_KERNEL_pack] = NONE, [WEFT_KERNEL_unpack] = NONE, [WEFT_KERNEL_gemm] = NONE, [WEFT_KERNEL_matmul] = NONE,
+        [WEFT_KERNEL_conv2d] = NONE,
+        [WEFT_KERNEL_attention] = NONE,
+        [WEFT_KERNEL_group_norm] = NONE, [WEFT_KERNEL_layer_norm] = NONE,
+        [WEFT_KERNEL_softmax] = NONE,
+        [WEFT_KERNEL_unary] = FLOATS, [WEFT_KERNEL_affine] = FLOATS, [WEFT_KERNEL_binary] = FLOATS,
+        [WEFT_KERNEL_axpby] = FLOATS, [WEFT_KERNEL_geglu] = FLOATS, [WEFT_KERNEL_copy] = ALL, [WEFT_KERNEL_fill] = ALL,
+        [WEFT_KERNEL_reduce] = NONE,
+        [WEFT_KERNEL_resample] = NONE,
+        [WEFT_KERNEL_pad] = NONE,
+        [WEFT_KERNEL_embedding] = NONE,
+        [WEFT_KERNEL_timestep] = NONE,
+        [WEFT_KERNEL_conv2d_grad_input] = NONE, [WEFT_KERNEL_conv2d_grad_weight] = NONE,
+        [WEFT_KERNEL_attention_grad] = NONE,
+        [WEFT_KERNEL_group_norm_grad] = NONE, [WEFT_KERNEL_layer_norm_grad] = NONE,
+        [WEFT_KERNEL_softmax_grad] = NONE,
+        [WEFT_KERNEL_unary_grad] = FLOATS, [WEFT_KERNEL_affine_grad] = FLOATS, [WEFT_KERNEL_geglu_grad] = FLOATS,
+        [WEFT_KERNEL_reduce_grad] = NONE,
+        [WEFT_KERNEL_resample_grad] = NONE,
+        [WEFT_KERNEL_pad_grad] = NONE,
+        [WEFT_KERNEL_embedding_grad] = NONE,
+        [WEFT_KERNEL_sum_squares] = NONE,
+        [WEFT_KERNEL_lerp] = FLOATS,
+        [WEFT_KERNEL_adam] = NONE, [WEFT_KERNEL_sgd] = NONE, [WEFT_KERNEL_lion] = NONE,
+        [WEFT_KERNEL_adafactor_moments] = NONE, [WEFT_KERNEL_adafactor_size] = NONE,
+        [WEFT_KERNEL_adafactor_apply] = NONE,
+    },
+};
+
+static const weft_kernels *give(void) { return &table; }
+
+__attribute__((visibility("default")))
+const weft_cuda_contents weft_cuda_library = { WEFT_CUDA_ABI, WEFT_VERSION, give };

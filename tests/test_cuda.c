@@ -1,0 +1,140 @@
+/* --device cuda where something is missing: each case is a message that says what and what to do, and CPU work goes on.
+ * On the emulated device (tests/cuda_host): a context, copies both ways, operations, and memory that ends.
+ */
+#include "tests/model_folders.h"
+#include "tests/run_program.h"
+#include "tests/tensors.h"
+
+#define GRAPH \
+    "{\"1\": {\"class_type\": \"EmptyImage\", \"inputs\": {\"width\": 32, \"height\": 16, \"batch_size\": 1, " \
+    "\"color\": 255}},\n" \
+    " \"2\": {\"class_type\": \"SaveImage\", \"inputs\": {\"images\": [\"1\", 0], \"filename_prefix\": \"x\"}}}\n"
+
+/* ---- the library ------------------------------------------------------------------------------------------------- */
+
+TEST(library_missing_or_wrong) {
+    const char *top = new_folder();
+    put_text(top, "g.json", GRAPH);
+    put_text(top, "text.so", "no library");
+    setenv("WEFT_CUDA_LIBRARY", "no/such.so", 1);
+    REFUSES(WEFT(top, "run", "g.json", "--device", "cuda"),
+            "weft run: cuda: WEFT_CUDA_LIBRARY: there is no file no/such.so");
+    setenv("WEFT_CUDA_LIBRARY", in(top, "text.so"), 1);
+    REFUSES(WEFT(top, "run", "g.json", "--device", "cuda:0"), "weft run: cuda:0: the CUDA back end cannot be loaded",
+            "text.so", "cuBLAS");
+    setenv("WEFT_CUDA_LIBRARY", "/proc/self/exe", 1);
+    REFUSES(WEFT(top, "run", "g.json", "--device", "cuda"), "weft run: cuda: ");
+    setenv("WEFT_DEVICE", "cuda", 1);
+    REFUSES(WEFT(top, "run", "g.json"), "weft run: cuda: ");
+    struct run *r = WEFT(top, "run", "g.json", "--device", "cpu");
+    CHECK_EQ(r->status, 0);
+    CHECK_STR(r->err, "");
+    r = WEFT(top, "kernels");
+    CHECK_EQ(r->status, 0);
+    CHECK_HAS(r->out, "cuda: the CUDA back end cannot be loaded");
+    drop_folder(top);
+}
+
+TEST(devices_by_name) {
+    static const char *const wrong[] = { "cuda:", "cuda:x", "cuda:-1", "cuda:1x", "cudax", "gpu", "cuda:99999" };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        weft_ctx *c = open_device(wrong[i]);
+        CHECK_STR(weft_status_name(weft_error(c)), "device");
+        CHECK_HAS(weft_message(c), wrong[i]);
+        CHECK_HAS(weft_message(c), "there are \"cpu\", \"reference\" and \"cuda\"");
+        weft_ctx_free(c);
+    }
+}
+
+/* ---- the emulated device ----------------------------------------------------------------------------------------- */
+
+#ifdef WEFT_CUDA_EMULATED
+
+TEST(driver_and_device_missing) {
+    static const char *const cases[][4] = {
+        { "no driver", "cuda", "there is no NVIDIA driver", "--device cpu" },
+        { "old driver", "cuda", "the NVIDIA driver is too old: it offers CUDA 12.4", "needs 13.0" },
+        { "no device", "cuda", "sees no GPU", "--device cpu" },
+        { "old device", "cuda", "compute capability is 6.1", "7.5" },
+        { "", "cuda:1", "there is no device cuda:1; there is cuda:0 emulated device", "" },
+    };
+    const char *top = new_folder();
+    put_text(top, "g.json", GRAPH);
+    setenv("WEFT_CUDA_LIBRARY", WEFT_CUDA_EMULATED, 1);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        setenv("WEFT_FAKE_CUDA", cases[i][0], 1);
+        REFUSES(WEFT(top, "run", "g.json", "--device", cases[i][1]), "weft run: cuda", cases[i][2], cases[i][3]);
+        struct run *r = WEFT(top, "kernels");       /* what the library has, it tells without a device */
+        CHECK_EQ(r->status, 0);
+        CHECK_HAS(r->out, "\ncuda (");
+    }
+    drop_folder(top);
+}
+
+static weft_ctx *open_emulated(const char *memory) {
+    setenv("WEFT_CUDA_LIBRARY", WEFT_CUDA_EMULATED, 1);
+    if (memory) setenv("WEFT_FAKE_CUDA_MEMORY", memory, 1);
+    return open_device("cuda");
+}
+
+TEST(copies_and_operations) {
+    weft_ctx *c = open_emulated(NULL);
+    REQUIRE(weft_ok(c));
+    CHECK_STR(weft_backend(c)->name, "cuda");
+    const float v[] = { 1, -2, 3, 0.5f, 0, 7 };
+    float got[6] = { 0 };
+    weft_tensor *t = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(2, 3), v);
+    CHECK(!weft_data(t));
+    weft_tensor *y = weft_add(c, weft_affine(c, t, 2, 1),
+                              weft_permute(c, weft_full(c, WEFT_F32, WEFT_SHAPE(3, 2), 0.5), (const int[]){ 1, 0 }));
+    CHECK_EQ(weft_read(c, y, got, sizeof got), WEFT_OK);
+    for (int i = 0; i < 6; i++) CHECK_NEAR(got[i], 2 * v[i] + 1.5, 0);
+    CHECK_EQ(weft_write(c, t, got, sizeof got), WEFT_OK);
+    CHECK_NEAR(weft_item(c, weft_slice(c, weft_reshape(c, t, WEFT_SHAPE(6)), 0, 5, 1)), 15.5, 0);
+    CLOSE(c);
+}
+
+/* Longer than a piece of locked memory, by a few bytes, at odd places. */
+TEST(copies_in_pieces) {
+    weft_ctx *c = open_emulated(NULL);
+    const int64_t n = 3 * (8 << 20) + 12345;
+    unsigned char *bytes = malloc((size_t)n), *back = malloc((size_t)n);
+    REQUIRE(bytes && back && weft_ok(c));
+    for (int64_t i = 0; i < n; i++) bytes[i] = (unsigned char)(i * 2654435761u >> 13);
+    weft_tensor *t = weft_tensor_from(c, WEFT_U8, WEFT_SHAPE(n), bytes);
+    CHECK_EQ(weft_read(c, t, back, (size_t)n), WEFT_OK);
+    CHECK(!memcmp(bytes, back, (size_t)n));
+    weft_tensor *part = weft_slice(c, t, 0, 17, n - 40);
+    CHECK_EQ(weft_write(c, part, bytes, (size_t)(n - 40)), WEFT_OK);
+    CHECK_EQ(weft_read(c, part, back, (size_t)(n - 40)), WEFT_OK);
+    CHECK(!memcmp(bytes, back, (size_t)(n - 40)));
+    free(bytes);
+    free(back);
+    CLOSE(c);
+}
+
+TEST(memory_ends) {
+    weft_ctx *c = open_emulated("1000000");
+    REQUIRE(weft_ok(c));
+    weft_tensor *t = weft_full(c, WEFT_F32, WEFT_SHAPE(100000), 1);
+    CHECK(t && !weft_full(c, WEFT_F32, WEFT_SHAPE(200000), 1));
+    CHECK_HAS(
+        weft_message(c),
+        "full: needs 784.0 KiB more than the 392.0 KiB in use, and of the device's 976.6 KiB only 584.6 KiB are free");
+    CHECK_ERROR(c, WEFT_E_MEMORY, "smaller");
+    weft_set_memory_limit(c, 500000);
+    CHECK(!weft_full(c, WEFT_F32, WEFT_SHAPE(30000), 1));
+    CHECK_ERROR(c, WEFT_E_MEMORY, "over the limit of");
+    weft_set_memory_limit(c, 0);
+    /* what the cache holds in other sizes makes room */
+    for (int i = 0; i < 30; i++) {
+        weft_scope s = weft_scope_named(c, "s");
+        CHECK(weft_full(c, WEFT_F32, WEFT_SHAPE(100000 + 1500 * i), 1));
+        weft_scope_end(c, s, NULL);
+    }
+    CLOSE(c);
+}
+
+#endif
+
+TEST_MAIN
