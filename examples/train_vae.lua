@@ -6,6 +6,8 @@ local o = weft.args {
     { "data", nil, "folder of pictures; none: drawn shapes of 64x64" },
     { "output", "out", "folder for the model, logs, samples and checkpoints" },
     { "name", "vae", "name of the model's folder there" },
+    { "from", nil, "name of an autoencoder there to go on from: only its decoder is trained, so its latents stay what they are" },
+    { "latent_noise", 0.0, "up to so much noise on the latents, as a part of their spread: a decoder that forgives a UNet's small errors", min = 0 },
     { "size", 64, "side of the pictures of a folder", min = 8 },
     { "channels", "24,48,64", "block_out_channels; each after the first halves the side. Stable Diffusion's: 128,256,512,512" },
     { "layers", 1, "layers_per_block; Stable Diffusion's: 2", min = 1 },
@@ -23,13 +25,14 @@ local o = weft.args {
     { "dtype", "f32", "of the saved weights", choices = { "f16", "bf16", "f32" } },
     { "seed", 1, "of weights, pictures and noise", seed = true },
 }
-weft.configure { output = o.output, seed = o.seed }
+weft.configure { output = o.output, models = { o.output .. "/" .. (o.from or o.name) }, seed = o.seed }
 
 local down, up = {}, {}
 for _ in o.channels:gmatch("%d+") do down[#down + 1], up[#up + 1] = '"DownEncoderBlock2D"', '"UpDecoderBlock2D"' end
-local vae = weft.node.VAEFromConfig { seed = o.seed, config = ([[{"block_out_channels": [%s], "down_block_types": [%s], "up_block_types": [%s],
-    "layers_per_block": %d, "norm_num_groups": %d}]]):format(o.channels, table.concat(down, ","), table.concat(up, ","), o.layers, o.groups) }
-weft.train(vae)
+local vae = o.from and weft.node.VAELoader { vae_name = "diffusion_pytorch_model.safetensors" } or weft.node.VAEFromConfig { seed = o.seed,
+    config = ([[{"block_out_channels": [%s], "down_block_types": [%s], "up_block_types": [%s], "layers_per_block": %d, "norm_num_groups": %d}]])
+        :format(o.channels, table.concat(down, ","), table.concat(up, ","), o.layers, o.groups) }
+weft.train(vae, o.from and "*decoder*" or "*")
 weft.recompute(o.recompute)
 
 -- Pictures without end, as weft.dataset gives them; n of them that are always the same.
@@ -54,7 +57,12 @@ local run = weft.trainer {
     step = function(batch)
         local x = batch.images
         local mean, logvar = weft.node.VAEMoments { vae = vae, pixels = x }
-        local y = weft.node.VAEReconstruct { vae = vae, latent = mean + (logvar * 0.5):exp() * weft.randn(mean.shape) }
+        local noise = (logvar * 0.5):exp() * weft.randn(mean.shape)
+        if o.latent_noise > 0 then
+            local spread = (mean:square():mean() - mean:mean():square()):sqrt():item()
+            noise = noise + weft.randn(mean.shape) * weft.rand { mean.shape[1], 1, 1, 1 } * (o.latent_noise * spread)
+        end
+        local y = weft.node.VAEReconstruct { vae = vae, latent = mean + noise }
         local d = (y - x) * 2
         local reconstruction = d:abs():mean() + d:square():mean()
         local kl = (mean:square() + logvar:exp() - logvar - 1):mean() * 0.5
