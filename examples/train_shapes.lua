@@ -14,6 +14,8 @@ local o = weft.args {
     { "batch", 32, "pictures a step", min = 1 },
     { "steps", 12000, "steps", min = 1 },
     { "lr", 1e-3, "learning rate; after a warm-up it falls as a cosine" },
+    { "timestep_mean", -0.5, "of the timesteps' logits, which are normal" },
+    { "timestep_std", 1.3, "their spread; 0: every timestep as often" },
     { "dropout", 0.1, "share of captions that are left empty, for guidance" },
     { "validate_every", 1000, "steps between drawings of the 40 held-out pairs" },
     { "checkpoint_every", 500, "steps between checkpoints" },
@@ -65,8 +67,10 @@ local run = weft.trainer {
     model = { unet, clip }, data = batch, max_steps = o.steps, seed = o.seed, clip = 1.0, optimizer = "adamw", lr = o.lr, schedule = "cosine",
     warmup = 200, ema = { decay = 0.999 }, log_dir = o.output .. "/log", log_every = 10, checkpoint_every = o.checkpoint_every,
     checkpoint_limit = 2, resume = o.resume, validate_every = o.validate_every,
-    -- No weights for the noise levels: what stands where is decided where there is much noise, just there min-SNR would weigh little.
-    step = function(b, run) return (sd.loss(m, { latents = b.latents, context = sd.context(m, b.texts), rng = run.rng })) end,
+    step = function(b, run)
+        return (sd.loss(m, { latents = b.latents, context = sd.context(m, b.texts), rng = run.rng, timestep_mean = o.timestep_mean,
+            timestep_std = o.timestep_std }))
+    end,
     validate = function() return score(m, { seed = o.seed }) end,
 }
 run:run()

@@ -42,14 +42,21 @@ function sd.context(m, texts)
     return (weft.node.TextEncode { clip = m.clip, ids = sd.ids(m, texts) })
 end
 
--- o: latents (clean), context, rng; noise_offset, input_perturbation, snr_gamma, loss ("mse", "l1", "huber", "smooth_l1"), delta: as diffusers'
--- train_text_to_image has them. → the loss, each image's loss
+-- Timesteps of n images: each as often as any other, or, std > 0, 1000·sigmoid(mean + std·z), z normal: more in the middle (arXiv:2403.03206, 3.1).
+function sd.timesteps(n, rng, mean, std)
+    if (std or 0) == 0 then return weft.randint(0, 1000, { n }, { dtype = "i64", generator = rng }) end
+    local z = weft.randn({ n }, { generator = rng }) * std + mean
+    return (z:sigmoid() * 1000):clamp(0, 999):to "i64"
+end
+
+-- o: latents (clean), context, rng; timestep_mean, timestep_std (see sd.timesteps); noise_offset, input_perturbation, snr_gamma, loss ("mse", "l1",
+-- "huber", "smooth_l1"), delta: as diffusers' train_text_to_image has them. → the loss, each image's loss
 function sd.loss(m, o)
     local n, shape = o.latents.shape[1], o.latents.shape
     local function normal(of) return weft.randn(of, { generator = o.rng }) end
     local noise = normal(shape)
     if (o.noise_offset or 0) > 0 then noise = noise + normal { n, 1, 1, shape[4] } * o.noise_offset end
-    local times = weft.randint(0, 1000, { n }, { dtype = "i64", generator = o.rng })
+    local times = sd.timesteps(n, o.rng, o.timestep_mean, o.timestep_std)
     local added = (o.input_perturbation or 0) > 0 and noise + normal(shape) * o.input_perturbation or noise
     local noisy = weft.node.AddNoise { scheduler = m.scheduler, samples = o.latents, noise = added, timesteps = times }
     local predicted = weft.node.UNetStep { model = m.model, sample = noisy, timesteps = times, context = o.context }
