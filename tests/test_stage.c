@@ -280,7 +280,8 @@ static weft_tensor *chained(struct bed *b, weft_value scheduler, weft_tensor *x,
 
 /* f64: (L(x + h·v) − L(x − h·v))/2h with h = 1e-6 is good to 1e-9 of the slope, where no |d| crosses 0 or δ. */
 TEST(gradients_go_through) {
-    static const char *const kinds[] = { "ddim", "unipc", "dpmsolver_multistep", "pndm", "euler_discrete", "ddpm" };
+    static const char *const kinds[] = { "ddim", "unipc", "dpmsolver_multistep", "pndm", "euler_discrete", "ddpm",
+                                         "gaussian_diffusion" };
     struct bed b = bed_new("reference");
     weft_ctx *c = b.c;
     enum { N = 2 * 2 * 3 * 4 };
@@ -288,9 +289,9 @@ TEST(gradients_go_through) {
     for (int i = 0; i < N; i++) at[i] = sin(1.7 * i + 0.3), way[i] = cos(2.9 * i);
     weft_tensor *still = weft_tensor_from(c, WEFT_F64, WEFT_SHAPE(2, 2, 3, 4), at);
     weft_tensor *noise = weft_tensor_from(c, WEFT_F64, WEFT_SHAPE(2, 2, 3, 4), way);
-    for (int k = 0; k < 12; k++) {
+    for (int k = 0; k < 14; k++) {
         double slope = 0, moved[2], h = 1e-6;
-        weft_value s = scheduler_of(&b, kinds[k % 6], "{\"skip_prk_steps\": true, \"clip_sample\": false, "
+        weft_value s = scheduler_of(&b, kinds[k % 7], "{\"skip_prk_steps\": true, \"clip_sample\": false, "
                                     "\"timestep_spacing\": \"trailing\"}");
         for (int side = 0; side < 2; side++) {
             double x[N];
@@ -308,7 +309,7 @@ TEST(gradients_go_through) {
         weft_tape_end(c);
         double want = (moved[0] - moved[1]) / (2 * h);
         if (!g || !(fabs(slope - want) <= 1e-6 * fmax(fabs(want), 1e-3)))
-            TEST_FAIL("%s: slope %g, expected %g; %s", kinds[k % 6], slope, want, weft_message(c));
+            TEST_FAIL("%s: slope %g, expected %g; %s", kinds[k % 7], slope, want, weft_message(c));
         drop(&s, 1);
     }
     bed_free(&b);

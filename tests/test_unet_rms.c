@@ -94,7 +94,7 @@ static void all_cases(const char *name, weft_ctx *c, weft_dtype weights, weft_dt
     close_model(&m);
 }
 
-static const char *const models[] = { "plain", "self", "one" };
+static const char *const models[] = { "plain", "self", "one", "learned", "random" };
 enum { MODELS = sizeof models / sizeof *models };
 
 static weft_ctx *context(const char *device, weft_precision precision) {

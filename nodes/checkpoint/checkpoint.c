@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nodes/checkpoint/config_json.h"
 #include "nodes/checkpoint/kinds.h"
 #include "nodes/checkpoint/parts.h"
 #include "nodes/config.h"
@@ -85,8 +86,9 @@ static void guess_scheduler(struct opening *o, const weft_source *s, const weft_
         o->by = "by the spread of its last norm's bias";
         if (norm_spread(o->c, o->k, s, unet) > V_BIAS_SPREAD) p = WEFT_PREDICTION_V;
     }
-    if (o->k->unet && o->k->unet_config.pixel_attention) {
-        if (weft_scheduler_config_as(o->c, NULL, "DDPMScheduler", NULL, NULL, &o->k->scheduler)) o->by = NULL;
+    const char *own = o->k->unet ? weft_unet_scheduler(&o->k->unet_config) : NULL;
+    if (own) {
+        if (weft_scheduler_config_as(o->c, NULL, own, NULL, NULL, &o->k->scheduler)) o->by = NULL;
         return;
     }
     o->k->scheduler = weft_scheduler_config_sd(p);
@@ -129,7 +131,8 @@ static void read_class(const weft_json *j, void *out) {
     snprintf(t->class_name, sizeof t->class_name, "%s", name ? name : "");
     for (char *p = t->class_name; *p; p++)
         if ((unsigned char)*p < ' ' || (unsigned char)*p > '~') *p = '?';
-    if (!strcmp(t->class_name, "UNet2DConditionModel") || !strcmp(t->class_name, "UNet2DModel")) t->part = WEFT_NAMES_UNET;
+    if (!strcmp(t->class_name, "UNet2DConditionModel") || !strcmp(t->class_name, "UNet2DModel") ||
+        !strcmp(t->class_name, "Unet")) t->part = WEFT_NAMES_UNET;
     else if (!strcmp(t->class_name, "AutoencoderKL")) t->part = WEFT_NAMES_VAE;
     else if (!strncmp(t->class_name, "CLIPTextModel", 13) || !strcmp(type, "clip_text_model"))
         t->part = WEFT_NAMES_TEXT;
@@ -213,8 +216,8 @@ static weft_status open_part_folder(struct opening *o, const char *path) {
     if (!config || !tokenizer || !above || weft_config_read(o->c, config, read_class, &t)) goto out;
     if (t.part < 0)
         weft_fail(o->c, WEFT_E_FORMAT,
-                  "%s: is of class \"%s\"; Weft reads UNet2DConditionModel, UNet2DModel, AutoencoderKL and CLIPTextModel", config,
-                  t.class_name);
+                  "%s: is of class \"%s\"; Weft reads UNet2DConditionModel, UNet2DModel, Unet, AutoencoderKL and "
+                  "CLIPTextModel", config, t.class_name);
     else if (o->need & ~(1u << t.part))
         weft_fail(o->c, WEFT_E_FORMAT, "%s: is the folder of the %s alone; also needed: %s", path,
                   weft_part_rows[t.part].title,
@@ -278,7 +281,7 @@ static weft_status open_folder(struct opening *o, const char *path) {
 static char *config_beside(weft_ctx *c, const char *path, const weft_namer *n, unsigned found) {
     const char *slash = strrchr(path, '/');
     struct told t = { .part = -1 };
-    if (n->naming != WEFT_NAMING_DIFFUSERS || found != 1u << n->part) return NULL;
+    if ((n->naming != WEFT_NAMING_DIFFUSERS && n->naming != WEFT_NAMING_RMS) || found != 1u << n->part) return NULL;
     char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
     if (!folder) weft_fail(c, WEFT_E_MEMORY, "%s: no memory to open it", path);
     bool there = folder && weft_path_has_file(folder, "config.json");
@@ -343,7 +346,7 @@ static void tell_why(struct opening *o) {
                         !k->single_file ? "folder of diffusers" :
                         k->ldm_names ? "single file, LDM names" : "single file, diffusers' names", parts);
     if (k->unet && used > 0 && (size_t)used < sizeof k->why)
-        used += k->unet_config.pixel_attention
+        used += !k->unet_config.context
             ? snprintf(k->why + used, sizeof k->why - (size_t)used, "; without a text; %s, %s",
                        weft_prediction_name(k->scheduler.prediction_type), o->by)
             : snprintf(k->why + used, sizeof k->why - (size_t)used, "; context of %d, %s; %s, %s",

@@ -1,10 +1,12 @@
-/* See config_json.h. Keys and their order: diffusers 0.42, transformers 5. */
+/* See config_json.h. Keys and their order: diffusers 0.42, transformers 5, denoising-diffusion-pytorch 2.3. */
 #include "nodes/checkpoint/config_json.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "nodes/checkpoint/gaussian_diffusion.h"
 
 /* An object being written; NULL once memory ran out. */
 typedef struct writer { cJSON *object; } writer;
@@ -46,7 +48,44 @@ static char *end(writer w) {
 }
 
 const char *weft_unet_class(const weft_unet_config *u) {
+    if (u->rms.stages) return "Unet";
     return u->pixel_attention ? "UNet2DModel" : "UNet2DConditionModel";
+}
+
+const char *weft_unet_scheduler(const weft_unet_config *u) {
+    if (u->rms.stages) return "GaussianDiffusion";
+    return u->pixel_attention ? "DDPMScheduler" : NULL;
+}
+
+/* Unet(…): what is as the constructor has it by itself is left out. */
+static char *unet_rms_json(const weft_unet_rms_config *u) {
+    writer w = begin("Unet");
+    bool usual = true;
+    cJSON *full = cJSON_CreateArray();
+    number(&w, "dim", u->dim);
+    if (u->init_dim) number(&w, "init_dim", u->init_dim);
+    if (u->out_dim) number(&w, "out_dim", u->out_dim);
+    numbers(&w, "dim_mults", u->dim_mults, u->stages);
+    number(&w, "channels", u->channels);
+    truth(&w, "self_condition", u->self_condition);
+    if (u->fourier_dim) {
+        truth(&w, u->random_fourier ? "random_fourier_features" : "learned_sinusoidal_cond", true);
+        number(&w, "learned_sinusoidal_dim", u->fourier_dim);
+    }
+    number(&w, "sinusoidal_pos_emb_theta", u->theta);
+    number_or_numbers(&w, "attn_dim_head", u->head_dim, u->stages);
+    number_or_numbers(&w, "attn_heads", u->heads, u->stages);
+    for (int i = 0; full && i < u->stages; i++) {
+        cJSON *one = cJSON_CreateBool(u->full_attention[i]);
+        usual = usual && u->full_attention[i] == (i == u->stages - 1);
+        if (!one || !cJSON_AddItemToArray(full, one)) {
+            cJSON_Delete(full);
+            full = NULL;
+        }
+    }
+    if (usual && full) cJSON_Delete(full);
+    else put(&w, "full_attn", full);
+    return end(w);
 }
 
 /* What UNet2DModel does not share with the other. */
@@ -78,6 +117,7 @@ static void put_condition(writer *w, const weft_unet_config *u) {
 }
 
 char *weft_unet_config_json(const weft_unet_config *u, int sample_size) {
+    if (u->rms.stages) return unet_rms_json(&u->rms);
     const char *const down[] = { "DownBlock2D", u->pixel_attention ? "AttnDownBlock2D" : "CrossAttnDownBlock2D" };
     const char *const up[] = { "UpBlock2D", u->pixel_attention ? "AttnUpBlock2D" : "CrossAttnUpBlock2D" };
     const char *types[2][WEFT_UNET_MAX_BLOCKS];
@@ -155,8 +195,18 @@ const char *weft_scheduler_class(const weft_scheduler_config *s) {
     return s->class_name[0] ? s->class_name : "DDIMScheduler";
 }
 
+/* What is read back by weft_gaussian_diffusion_from(). */
+static char *gaussian_diffusion_json(const weft_scheduler_config *s) {
+    writer w = begin("GaussianDiffusion");
+    number(&w, "timesteps", s->num_train_timesteps);
+    text(&w, "objective", weft_gaussian_objective(s->prediction_type));
+    text(&w, "beta_schedule", weft_gaussian_schedule(s->beta_schedule));
+    return end(w);
+}
+
 char *weft_scheduler_config_json(const weft_scheduler_config *s) {
     const char *name = weft_scheduler_class(s);
+    if (!strcmp(name, "GaussianDiffusion")) return gaussian_diffusion_json(s);
     writer w = begin(name);
     number(&w, "num_train_timesteps", s->num_train_timesteps);
     number(&w, "beta_start", s->beta_start);

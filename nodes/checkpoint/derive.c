@@ -156,7 +156,7 @@ static void unet_name(struct unet_names *u, const weft_tensor_shape *t) {
 }
 
 weft_family weft_family_of(const weft_unet_config *u) {
-    if (u->pixel_attention) return WEFT_FAMILY_UNKNOWN;
+    if (!u->context) return WEFT_FAMILY_UNKNOWN;
     bool second = u->context == SD2_CONTEXT || (u->context != SD1_CONTEXT && u->linear_projection);
     return second ? WEFT_FAMILY_SD2 : WEFT_FAMILY_SD1;
 }
@@ -165,6 +165,11 @@ weft_status weft_derive_unet(weft_ctx *c, const char *file, const weft_shapes *s
     struct unet_names u = { 0 };
     *config = weft_unet_sd15;
     for (int64_t i = 0; i < s->count; i++) unet_name(&u, &s->at[i]);
+    if (dim_of(s, "init_conv.weight", 0))
+        return weft_fail(c, WEFT_E_FORMAT,
+                         "%s: the UNet in it is a Unet of denoising-diffusion-pytorch; a config.json with its "
+                         "constructor's arguments is needed beside it: {\"_class_name\": \"Unet\", \"dim\": 64, …}",
+                         file);
     if (u.too_many || !u.blocks)
         return weft_fail(c, WEFT_E_FORMAT, "%s: the UNet in it has %s", file,
                          u.too_many ? "more blocks or layers than any that Weft knows" : "no down_blocks");

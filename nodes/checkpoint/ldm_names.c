@@ -276,6 +276,7 @@ bool weft_namer_name(const weft_namer *n, const char *name, char *out, size_t si
         if (n->part == WEFT_NAMES_UNET && translate(pixel_unet, m, name, out, size)) return true;
         rules = n->part == WEFT_NAMES_UNET ? ldm_unet : n->part == WEFT_NAMES_VAE ? ldm_vae : clip_text;
         return is_known(rules, name) && put(name, out, size);
+    case WEFT_NAMING_RMS: return put(name, out, size);
     default: return false;
     }
 }
@@ -320,6 +321,8 @@ static const struct way ways[WEFT_NAMES_PARTS][3] = {
         { WEFT_NAMING_DIFFUSERS, { "unet.", "" },
           { "time_embedding.linear_1.weight", "down_blocks.0.resnets.0.time_emb_proj.weight",
             "conv_norm_out.weight" } },
+        { WEFT_NAMING_RMS, { "ema_model.model.", "model.", "" },
+          { "init_conv.weight", "mid_attn.mem_kv", "final_conv.weight" } },
     },
     [WEFT_NAMES_VAE] = {
         { WEFT_NAMING_LDM, { "first_stage_model.", "vae.", "" },
@@ -408,7 +411,7 @@ weft_namer weft_namer_make(weft_name_list names, weft_part part) {
     weft_namer n = { .part = part, .prefix = "" };
     struct sequence q = { 0 };
     for (int i = 0; i < WEFT_LDM_MAX_BLOCKS; i++) n.down[i] = n.up[i] = (weft_ldm_place){ -1, -1 };
-    if (!find_way(names, &n) || n.naming == WEFT_NAMING_DIFFUSERS) return n;
+    if (!find_way(names, &n) || n.naming == WEFT_NAMING_DIFFUSERS || n.naming == WEFT_NAMING_RMS) return n;
     size_t length = strlen(n.prefix);
     const char *name;
     for (int64_t i = 0; (name = names.at(names.user, i)); i++)

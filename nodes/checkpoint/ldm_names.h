@@ -21,7 +21,8 @@ typedef enum weft_naming {
     WEFT_NAMING_NONE,               /* the part is not in the file */
     WEFT_NAMING_LDM,                /* UNet and autoencoder of the original code */
     WEFT_NAMING_DIFFUSERS,          /* of diffusers and transformers */
-    WEFT_NAMING_OPEN_CLIP           /* text encoder */
+    WEFT_NAMING_OPEN_CLIP,          /* text encoder */
+    WEFT_NAMING_RMS                 /* UNet: denoising-diffusion-pytorch's Unet, whose names are the model's */
 } weft_naming;
 
 typedef enum weft_part { WEFT_NAMES_TEXT, WEFT_NAMES_UNET, WEFT_NAMES_VAE, WEFT_NAMES_PARTS } weft_part;

@@ -102,6 +102,7 @@ static bool starts_with(const char *name, const char *start) {
 static bool is_buffer(const char *name) {
     static const char *const starts[] = { "alphas_cumprod", "betas", "log_one_minus_alphas_cumprod", "posterior_",
                                           "sqrt_", "lvlb_weights", "first_stage_model.loss.", "loss.", "global_step",
+                                          "loss_weight", "ema_model.", "online_model.",
                                           "logvar", "denoiser.sigmas" };
     static const char *const ends[] = { "position_ids", "logit_scale", "text_projection", "text_projection.weight",
                                         "attn_mask", "scale_factor" };

@@ -67,22 +67,31 @@ static cJSON *with_class(cJSON *index, const char *part, const char *library, co
     return NULL;
 }
 
-/* What diffusers' StableDiffusionPipeline, or for a UNet2DModel its DDPMPipeline, is made of; a part that is not here is left out, and diffusers asks for it then. */
+/* The library that has a UNet's or a scheduler's class. */
+static const char *library_of(const char *class_name) {
+    bool lucidrains = !strcmp(class_name, "Unet") || !strcmp(class_name, "GaussianDiffusion");
+    return lucidrains ? "denoising_diffusion_pytorch" : "diffusers";
+}
+
+/* What diffusers' StableDiffusionPipeline, or for a UNet2DModel its DDPMPipeline, is made of; a part that is not here is
+ * left out, and diffusers asks for it then. A Unet is no part of diffusers: its index is for Weft and for people. */
 static char *index_json(const weft_checkpoint *k) {
     cJSON *index = cJSON_CreateObject();
-    const bool ddpm = k->unet && k->unet_config.pixel_attention;
-    if (index && !cJSON_AddStringToObject(index, "_class_name", ddpm ? "DDPMPipeline" : "StableDiffusionPipeline")) {
+    const bool pixels = k->unet && !k->unet_config.context;
+    const char *unet = weft_unet_class(&k->unet_config), *scheduler = weft_scheduler_class(&k->scheduler);
+    if (index && !cJSON_AddStringToObject(index, "_class_name", !pixels ? "StableDiffusionPipeline" :
+                                          k->unet_config.rms.stages ? "GaussianDiffusion" : "DDPMPipeline")) {
         cJSON_Delete(index);
         index = NULL;
     }
-    if (!ddpm) index = with_class(index, "feature_extractor", NULL, NULL);
-    if (!ddpm) index = with_class(index, "safety_checker", NULL, NULL);
-    if (k->unet) index = with_class(index, "scheduler", "diffusers", weft_scheduler_class(&k->scheduler));
+    if (!pixels) index = with_class(index, "feature_extractor", NULL, NULL);
+    if (!pixels) index = with_class(index, "safety_checker", NULL, NULL);
+    if (k->unet) index = with_class(index, "scheduler", library_of(scheduler), scheduler);
     if (k->text) index = with_class(index, "text_encoder", "transformers", "CLIPTextModel");
     if (k->tokenizer) index = with_class(index, "tokenizer", "transformers", "CLIPTokenizer");
-    if (k->unet) index = with_class(index, "unet", "diffusers", weft_unet_class(&k->unet_config));
+    if (k->unet) index = with_class(index, "unet", library_of(unet), unet);
     if (k->vae) index = with_class(index, "vae", "diffusers", "AutoencoderKL");
-    bool whole = index && (ddpm || cJSON_AddBoolToObject(index, "requires_safety_checker", false));
+    bool whole = index && (pixels || cJSON_AddBoolToObject(index, "requires_safety_checker", false));
     char *text = whole ? cJSON_Print(index) : NULL;
     cJSON_Delete(index);
     return text;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nodes/checkpoint/gaussian_diffusion.h"
 #include "nodes/config.h"
 #include "runtime/file.h"
 #include "runtime/nearest.h"
@@ -33,6 +34,7 @@ struct class_defaults {
     bool leading, set_alpha_to_one, clip_sample;
     const char *variance_type;          /* NULL: none */
     const char *solver_type;            /* NULL: the common one */
+    weft_prediction prediction;
 };
 
 /* A class that is not here has the common ones; DDPM's are what an unknown one gets. */
@@ -55,6 +57,8 @@ static const struct class_defaults classes[] = {
     { .name = "DPMSolverSinglestepScheduler" },
     { .name = "DEISMultistepScheduler" },
     { .name = "UniPCMultistepScheduler", .solver_type = "bh2" },
+    { .name = "GaussianDiffusion", .beta_schedule = "sigmoid_cap", .set_alpha_to_one = true, .clip_sample = true,
+      .prediction = WEFT_PREDICTION_V },
 };
 
 static void set_text(char *out, size_t size, const char *text) {
@@ -77,6 +81,7 @@ static weft_scheduler_config defaults_of(const char *class_name) {
     if (d->solver_type) set_text(config.solver_type, sizeof config.solver_type, d->solver_type);
     config.set_alpha_to_one = d->set_alpha_to_one;
     config.clip_sample = d->clip_sample;
+    config.prediction_type = d->prediction;
     return config;
 }
 
@@ -129,7 +134,7 @@ static void read_betas(const weft_json *j, weft_scheduler_config *config) {
 }
 
 static const weft_config_rule rules[] = {
-    { "beta_schedule", "linear|scaled_linear|squaredcos_cap_v2|sigmoid|laplace|exp" },
+    { "beta_schedule", "linear|scaled_linear|squaredcos_cap_v2|sigmoid|sigmoid_cap|laplace|exp" },
     { "prediction_type", "epsilon|v_prediction|sample" },
     { "timestep_spacing", "leading|linspace|trailing" },
     { "variance_type", "fixed_small|fixed_small_log|fixed_large|fixed_large_log|learned|learned_range" },
@@ -207,6 +212,10 @@ weft_status weft_scheduler_config_parse(weft_ctx *c, const char *name, const cha
         weft_fail(c, WEFT_E_FORMAT, "%s: expected an object, found %s", name, weft_json_kind(tree));
     else {
         *config = defaults_of(weft_json_text_of(&j, "_class_name", ""));
+        if (!strcmp(config->class_name, "GaussianDiffusion")) {
+            weft_gaussian_diffusion_from(&j, config);
+            goto out;           /* its text is in other words than diffusers' and is not kept */
+        }
         read_fields(&j, config);
         config->json = malloc(size + 1);
         if (config->json) {
@@ -214,6 +223,7 @@ weft_status weft_scheduler_config_parse(weft_ctx *c, const char *name, const cha
             config->json[size] = 0;
         } else weft_fail(c, WEFT_E_MEMORY, "%s: no memory for its text", name);
     }
+out:
     cJSON_Delete(tree);
     if (!weft_ok(c)) weft_scheduler_config_free(config);
     return weft_error(c);

@@ -1,4 +1,5 @@
-/* What a model says of its noise: a scheduler_config.json of diffusers in plain fields.
+/* What a model says of its noise: a scheduler_config.json of diffusers in plain fields, or the arguments of
+ * denoising-diffusion-pytorch's GaussianDiffusion ("_class_name" says so) translated to them.
  *
  * Fields have diffusers' names; what a file does not say has the default that the constructor of the file's class has
  * (diffusers, schedulers/scheduling_*.py). Nothing is worked out here: tables and steps are the samplers' affair.

@@ -93,7 +93,8 @@ static void unet_run(weft_ctx *c, void *self) {
 
 const weft_node weft_node_UNet2DLoader = {
     .name = "UNet2DLoader", .category = "loaders",
-    .summary = "Loads the UNet and the scheduler of a folder of diffusers: pipelines of a UNet2DModel (DDPM) have no more.",
+    .summary = "Loads the UNet and the scheduler of a folder of diffusers: models without a text (UNet2DModel, Unet) "
+               "have no more.",
     .size = sizeof(struct checkpoint_loader),
     .inputs = (const weft_port[]){ { "model_path", "COMBO", WEFT_PORT_FILE, 0, offsetof(struct checkpoint_loader, name), 0, 0, 0, 0, NULL, NULL, "diffusers",
                                      "a folder with a model_index.json in models/diffusers" }, { 0 } },

@@ -59,7 +59,7 @@ weft_model *weft_take_model(weft_ctx *c, weft_checkpoint *k) {
     weft_model fields = { .config = k->unet_config, .family = k->family, .prediction = k->scheduler.prediction_type, .scheduler = k->scheduler,
                           .zero_snr = k->scheduler.rescale_betas_zero_snr,
                           .latent_scale = k->vae ? k->vae_config.scaling_factor : weft_vae_sd.scaling_factor };
-    if (k->unet_config.pixel_attention && !k->vae) fields.latent_scale = 1;     /* its latents are pictures */
+    if (!k->unet_config.context && !k->vae) fields.latent_scale = 1;     /* its latents are pictures */
     fields.weights = weft_weights_new(c, k->unet, NULL);
     k->unet = NULL;
     weft_model *m = fields.weights ? weft_model_new(c, &fields) : NULL;

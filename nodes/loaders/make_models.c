@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "nodes/checkpoint/config_json.h"
 #include "nodes/checkpoint/derive.h"
 #include "nodes/checkpoint/parts.h"
 
@@ -36,22 +37,27 @@ static void unet_run(weft_ctx *c, void *self) {
     if (k.unet_config.addition_input_dim) weft_fail(c, WEFT_E_ARGUMENT, "config: addition_embed_type: models with more inputs than text are not trained yet");
     k.family = weft_family_of(&k.unet_config);
     k.vae_config.scaling_factor = n->latent_scale;
-    bool pixels = k.unet_config.pixel_attention;
-    if (pixels && !*n->scheduler && weft_scheduler_config_as(c, NULL, "DDPMScheduler", NULL, NULL, &k.scheduler)) return;
+    const char *own = weft_unet_scheduler(&k.unet_config);
+    if (own && !*n->scheduler && weft_scheduler_config_as(c, NULL, own, NULL, NULL, &k.scheduler)) return;
     k.unet = make_tree(c, WEFT_NAMES_UNET, n->seed, weft_unet_walk, &k.unet_config);
     n->model = k.unet ? weft_take_model(c, &k) : NULL;
-    if (n->model) n->model->latent_scale = pixels ? 1 : n->latent_scale;
+    if (n->model) n->model->latent_scale = own ? 1 : n->latent_scale;
     weft_tree_free(k.unet);
     weft_scheduler_config_free(&k.scheduler);
 }
 
 const weft_node weft_node_UNetFromConfig = {
-    .name = "UNetFromConfig", .category = "training/models", .flags = WEFT_NODE_VOLATILE, .summary = "A new UNet2DConditionModel or UNet2DModel (by _class_name) with weights from a seed.", .size = sizeof(struct unet_from_config),
+    .name = "UNetFromConfig", .category = "training/models", .flags = WEFT_NODE_VOLATILE,
+    .summary = "A new UNet2DConditionModel, UNet2DModel or Unet (denoising-diffusion-pytorch's), by _class_name, with "
+               "weights from a seed.", .size = sizeof(struct unet_from_config),
     .inputs = (const weft_port[]){
         CONFIG_IN(struct unet_from_config),
-        WEFT_TEXT_IN(struct unet_from_config, scheduler, "", "the content of a scheduler_config.json; empty: Stable Diffusion's, or DDPM's for a UNet2DModel"),
+        WEFT_TEXT_IN(struct unet_from_config, scheduler, "",
+                     "the content of a scheduler_config.json; empty: Stable Diffusion's, DDPM's for a UNet2DModel, "
+                     "GaussianDiffusion's for a Unet"),
         SEED_IN(struct unet_from_config),
-        WEFT_FLOAT_IN(struct unet_from_config, latent_scale, 0.18215, 1e-6, 1e6, 0.00001, "the autoencoder's scaling_factor; not for a UNet2DModel"), { 0 } },
+        WEFT_FLOAT_IN(struct unet_from_config, latent_scale, 0.18215, 1e-6, 1e6, 0.00001,
+                      "the autoencoder's scaling_factor; not for a UNet2DModel or Unet"), { 0 } },
     .outputs = (const weft_port[]){ WEFT_OUT(struct unet_from_config, model, WEFT_PORT_OBJECT, "MODEL", "MODEL", "the UNet and how to sample with it"), { 0 } },
     .run = unet_run,
 };

@@ -162,7 +162,7 @@ static weft_tensor *evaluate(weft_ctx *c, const weft_guide *g, const int *group,
     weft_unet_inputs in = { .sample = input, .timesteps = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(1), &t),
                             .context = context };
     weft_tensor *out = NULL;
-    if (weft_ok(c)) out = weft_unet2d_condition(c, weft_root(g->model->weights->tree), &g->model->config, &in);
+    if (weft_ok(c)) out = weft_unet_predict(c, weft_root(g->model->weights->tree), &g->model->config, &in);
     return weft_scope_end(c, s, raw ? out : to_denoised(c, g, plain, out, sigma));
 }
 

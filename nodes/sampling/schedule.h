@@ -16,6 +16,8 @@ typedef struct weft_sigma_table {
 /* ᾱ of every training timestep, num_train_timesteps of them, to out. zero_snr: rescaled so that the last is 0. single:
  * betas and results are rounded to f32, as diffusers has them. */
 void weft_alphas_cumprod(const weft_scheduler_config *config, bool zero_snr, bool single, double *out);
+/* Number i of n evenly from a to b; single: in f32, from both ends, as torch.linspace does it. */
+double weft_even(double a, double b, int i, int n, bool single);
 /* From a model's settings; zero_snr rescales as ComfyUI's ModelSamplingDiscrete does. False with the error set. */
 bool weft_sigma_table_make(weft_ctx *c, const weft_scheduler_config *config, bool zero_snr, weft_sigma_table *out);
 void weft_sigma_table_free(weft_sigma_table *t);

@@ -75,7 +75,7 @@ weft_scheduler *weft_scheduler_new(weft_ctx *c, const weft_scheduler_kind *kind,
         weft_fail(c, WEFT_E_ARGUMENT, "scheduler %s: %d steps where the model was trained in %d", kind->name, steps,
                   config->num_train_timesteps);
     if (weft_ok(c)) {
-        weft_alphas_cumprod(config, config->rescale_betas_zero_snr, true, s->alphas_cumprod);
+        weft_alphas_cumprod(config, config->rescale_betas_zero_snr, !kind->exact, s->alphas_cumprod);
         if (kind->prepare(c, s)) return s;
     }
     scheduler_free(&s->object);
@@ -84,12 +84,18 @@ weft_scheduler *weft_scheduler_new(weft_ctx *c, const weft_scheduler_kind *kind,
 
 /* ---- levels and predictions ------------------------------------------------------------------------------------ */
 
+weft_mix weft_denoised_mix(weft_prediction type, const weft_noise_level *l) {
+    double square = l->alpha * l->alpha + l->sigma * l->sigma;
+    if (type == WEFT_PREDICTION_SAMPLE) return (weft_mix){ 0, 1 };
+    if (type == WEFT_PREDICTION_V) return (weft_mix){ l->alpha / square, -l->sigma / sqrt(square) };
+    return (weft_mix){ 1 / l->alpha, -l->sigma / l->alpha };
+}
+
 weft_tensor *weft_to_denoised(weft_ctx *c, weft_prediction type, const weft_noise_level *l, weft_tensor *x,
                               weft_tensor *out) {
-    double square = l->alpha * l->alpha + l->sigma * l->sigma;
     if (type == WEFT_PREDICTION_SAMPLE) return out;
-    if (type == WEFT_PREDICTION_V) return weft_axpby(c, l->alpha / square, x, -l->sigma / sqrt(square), out);
-    return weft_axpby(c, 1 / l->alpha, x, -l->sigma / l->alpha, out);
+    weft_mix m = weft_denoised_mix(type, l);
+    return weft_axpby(c, m.of_x, x, m.of_out, out);
 }
 
 weft_tensor *weft_to_epsilon(weft_ctx *c, weft_prediction type, const weft_noise_level *l, weft_tensor *x,

@@ -25,12 +25,17 @@ typedef struct weft_noise_level {
                                  * start */
 } weft_noise_level;
 
+/* x₀ = x·of_x + out·of_out, where out is the model's output of that type at a level. */
+typedef struct weft_mix { double of_x, of_out; } weft_mix;
+weft_mix weft_denoised_mix(weft_prediction type, const weft_noise_level *l);
+
 typedef struct weft_scheduler weft_scheduler;
 
 typedef struct weft_scheduler_kind {
     const char *name;           /* the node Scheduler's choice */
     const char *class_name;     /* diffusers' */
     bool exploding;             /* α = 1 */
+    bool exact;                 /* ᾱ as f64 has it, not rounded to f32 as in diffusers */
     /* Fills count, levels (weft_scheduler_room) and init_noise_sigma. False with the error set. */
     bool (*prepare)(weft_ctx *c, weft_scheduler *s);
     /* x at the next level, in the innermost scope; *denoised: what it took for x₀. `type` says what `out`, the model's

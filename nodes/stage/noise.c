@@ -1,4 +1,5 @@
-/* Noise, AddNoise: PyTorch's normal numbers, and a picture mixed with them. */
+/* Noise, AddNoise, Denoised: PyTorch's normal numbers, a picture mixed with them, and what a model takes the picture
+ * for. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -70,26 +71,50 @@ double *weft_training_timesteps(weft_ctx *c, const weft_scheduler *s, weft_tenso
     return NULL;
 }
 
-bool weft_training_levels(weft_ctx *c, const weft_scheduler *s, weft_tensor *timesteps, weft_tensor *x,
-                          weft_tensor **alpha, weft_tensor **sigma) {
+/* The level of a timestep, as the scheduler's steps have it. */
+static weft_noise_level training_level(const weft_scheduler *s, double timestep) {
+    double bar = s->alphas_cumprod[(int)timestep], unit = s->kind->exploding ? sqrt(bar) : 1;
+    return (weft_noise_level){ .timestep = timestep, .alpha = sqrt(bar) / unit, .sigma = sqrt(1 - bar) / unit };
+}
+
+typedef weft_mix pair_fn(const weft_scheduler *s, const weft_noise_level *l);
+
+/* Two numbers for each of the timesteps, (N, 1, 1, …) of x's rank and type. False with the error set. */
+static bool training_pairs(weft_ctx *c, const weft_scheduler *s, weft_tensor *timesteps, weft_tensor *x, pair_fn *pair,
+                           weft_tensor **first, weft_tensor **second) {
     int64_t n, shape[WEFT_MAX_RANK];
     double *t = weft_training_timesteps(c, s, timesteps, weft_dim(x, 0), &n);
     double *a = t ? malloc(sizeof *a * 2 * (size_t)n) : NULL;
     if (t && !a) weft_fail(c, WEFT_E_MEMORY, "out of memory for %lld timesteps", (long long)n);
     for (int i = 0; i < weft_rank(x); i++) shape[i] = i ? 1 : n;
     for (int64_t i = 0; a && i < n; i++) {
-        double bar = s->alphas_cumprod[(int)t[i]], unit = s->kind->exploding ? sqrt(bar) : 1;
-        a[i] = sqrt(bar) / unit;
-        a[n + i] = sqrt(1 - bar) / unit;
+        weft_noise_level l = training_level(s, t[i]);
+        weft_mix m = pair(s, &l);
+        a[i] = m.of_x;
+        a[n + i] = m.of_out;
     }
-    *alpha = *sigma = NULL;
+    *first = *second = NULL;
     if (a) {
-        *alpha = weft_cast(c, weft_tensor_from(c, WEFT_F64, weft_rank(x), shape, a), weft_type(x));
-        *sigma = weft_cast(c, weft_tensor_from(c, WEFT_F64, weft_rank(x), shape, a + n), weft_type(x));
+        *first = weft_cast(c, weft_tensor_from(c, WEFT_F64, weft_rank(x), shape, a), weft_type(x));
+        *second = weft_cast(c, weft_tensor_from(c, WEFT_F64, weft_rank(x), shape, a + n), weft_type(x));
     }
     free(a);
     free(t);
     return weft_ok(c);
+}
+
+static weft_mix level_pair(const weft_scheduler *s, const weft_noise_level *l) {
+    (void)s;
+    return (weft_mix){ l->alpha, l->sigma };
+}
+
+static weft_mix denoised_pair(const weft_scheduler *s, const weft_noise_level *l) {
+    return weft_denoised_mix(s->config.prediction_type, l);
+}
+
+bool weft_training_levels(weft_ctx *c, const weft_scheduler *s, weft_tensor *timesteps, weft_tensor *x,
+                          weft_tensor **alpha, weft_tensor **sigma) {
+    return training_pairs(c, s, timesteps, x, level_pair, alpha, sigma);
 }
 
 /* ---- AddNoise -------------------------------------------------------------------------------------------------- */
@@ -129,4 +154,29 @@ const weft_node weft_node_AddNoise = {
         { 0 } },
     .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct add_noise, sample, "the noisy samples"), { 0 } },
     .run = add_noise_run,
+};
+
+/* ---- Denoised -------------------------------------------------------------------------------------------------- */
+
+struct denoised { weft_scheduler *scheduler; weft_tensor *prediction, *sample, *timesteps, *denoised; };
+
+static void denoised_run(weft_ctx *c, void *self) {
+    struct denoised *n = self;
+    weft_tensor *of_sample, *of_prediction;
+    if (training_pairs(c, n->scheduler, n->timesteps, n->sample, denoised_pair, &of_sample, &of_prediction))
+        n->denoised = weft_add(c, weft_mul(c, n->sample, of_sample), weft_mul(c, n->prediction, of_prediction));
+}
+
+const weft_node weft_node_Denoised = {
+    .name = "Denoised", .category = "stages/training", .size = sizeof(struct denoised),
+    .summary = "What a prediction takes noisy samples for, at timesteps of the training; not clipped. For "
+               "self-conditioning.",
+    .inputs = (const weft_port[]){
+        WEFT_OBJECT_IN(struct denoised, scheduler, "SCHEDULER", "says what is predicted"),
+        WEFT_TENSOR_IN(struct denoised, prediction, "what the model gave"),
+        WEFT_TENSOR_IN(struct denoised, sample, "the noisy samples"),
+        WEFT_TENSOR_IN(struct denoised, timesteps, "a timestep of the training each, or one for all"), { 0 } },
+    .outputs = (const weft_port[]){
+        WEFT_TENSOR_OUT(struct denoised, denoised, "the samples without noise, by the model"), { 0 } },
+    .run = denoised_run,
 };

@@ -75,7 +75,7 @@ static const char *const scheduler_choices[] = { "model", WEFT_KINDS(K) NULL };
 static const char *const spacings[] = { "model", "leading", "linspace", "trailing", NULL };
 static const char *const predictions[] = { "model", "epsilon", "v_prediction", "sample", NULL };
 static const char *const beta_schedules[] = { "model", "linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid",
-                                              "laplace", "exp", NULL };
+                                              "laplace", "exp", "sigmoid_cap", NULL };
 static const char *const sigma_choices[] = { "model", "plain", "karras", NULL };
 
 /* The kind that the choice, or the model's settings, name. */
@@ -127,7 +127,8 @@ static void scheduler_run(weft_ctx *c, void *self) {
 
 const weft_node weft_node_Scheduler = {
     .name = "Scheduler", .category = "stages/sampling", .size = sizeof(struct scheduler),
-    .summary = "A scheduler of diffusers': how many steps, at which timesteps, and how each is taken.",
+    .summary = "A scheduler of diffusers' or denoising-diffusion-pytorch's: how many steps, at which timesteps, and how "
+               "each is taken.",
     .inputs = (const weft_port[]){
         WEFT_OPTIONAL_OBJECT_IN(struct scheduler, model, "MODEL", "whose settings stand where nothing else is said"),
         WEFT_CHOICE_IN(struct scheduler, scheduler, scheduler_choices, NULL, "model: the one its checkpoint names"),
@@ -139,7 +140,8 @@ const weft_node weft_node_Scheduler = {
         WEFT_OPTIONAL_FLOAT_IN(struct scheduler, beta_end, 0, 0, 1, 0.0001, "its last beta; 0: the model's"),
         WEFT_OPTIONAL_INT_IN(struct scheduler, num_train_timesteps, 0, 0, 100000, 1, "its length; 0: the model's"),
         WEFT_OPTIONAL_CHOICE_IN(struct scheduler, sigmas, sigma_choices, NULL, "karras: Karras' noise levels"),
-        WEFT_OPTIONAL_FLOAT_IN(struct scheduler, eta, 0, 0, 1, 0.01, "ddim: how much noise each step adds"),
+        WEFT_OPTIONAL_FLOAT_IN(struct scheduler, eta, 0, 0, 1, 0.01,
+                               "ddim, gaussian_diffusion: how much noise each step adds"),
         WEFT_OPTIONAL_TEXT_IN(struct scheduler, config, "",
                               "more keys of a scheduler_config.json: {\"solver_order\": 3}"),
         { 0 } },

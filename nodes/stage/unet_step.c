@@ -10,7 +10,7 @@ struct unet_step {
     weft_model *model;
     weft_tensor *sample;
     double timestep;
-    weft_tensor *timesteps, *context, *uncond_context, *concat;
+    weft_tensor *timesteps, *context, *uncond_context, *concat, *self_cond;
     weft_tensor *prediction, *uncond;
 };
 
@@ -37,8 +37,10 @@ static weft_tensor *predict(weft_ctx *c, const struct unet_step *n, weft_tensor 
                             int times) {
     if (times > 1) sample = weft_concat2(c, 0, sample, sample);
     weft_unet_inputs in = { .sample = sample, .timesteps = timesteps_of(c, n, times), .context = context };
+    if (n->self_cond && n->model->config.rms.self_condition)
+        in.self_cond = weft_to_batch(c, n->self_cond, weft_dim(sample, 0));
     if (!weft_ok(c)) return NULL;
-    return weft_unet2d_condition(c, weft_root(n->model->weights->tree), &n->model->config, &in);
+    return weft_unet_predict(c, weft_root(n->model->weights->tree), &n->model->config, &in);
 }
 
 static void unet_step_run(weft_ctx *c, void *self) {
@@ -74,10 +76,12 @@ const weft_node weft_node_UNetStep = {
         WEFT_OPTIONAL_FLOAT_IN(struct unet_step, timestep, 0, 0, 1000000, 1, "the timestep of all images"),
         WEFT_OPTIONAL_TENSOR_IN(struct unet_step, timesteps, "TENSOR", "instead: one for each image"),
         WEFT_OPTIONAL_TENSOR_IN(struct unet_step, context, "TENSOR",
-                                "(1 or N, tokens, width): the text; none for a UNet2DModel"),
+                                "(1 or N, tokens, width): the text; none for a UNet2DModel or Unet"),
         WEFT_OPTIONAL_TENSOR_IN(struct unet_step, uncond_context, "TENSOR", "a second text, for guidance"),
         WEFT_OPTIONAL_TENSOR_IN(struct unet_step, concat, "TENSOR",
                                 "(1 or N, height, width, k): inpainting models' other channels"),
+        WEFT_OPTIONAL_TENSOR_IN(struct unet_step, self_cond, "TENSOR",
+                                "an earlier estimate of the picture, for a Unet with self_condition; others leave it"),
         { 0 } },
     .outputs = (const weft_port[]){
         WEFT_TENSOR_OUT(struct unet_step, prediction, "what the model predicts for context"),

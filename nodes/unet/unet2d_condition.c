@@ -239,25 +239,3 @@ weft_tensor *weft_unet2d_condition(weft_ctx *c, weft_params p, const weft_unet_c
     x = weft_block_conv(c, weft_sub(p, "conv_out"), x, config->out_channels, config->conv_out_kernel);
     return weft_scope_end(c, s, weft_chain_next(c, &chain, x));
 }
-
-void weft_unet_walk(weft_ctx *c, weft_params root, void *user) {
-    const weft_unet_config *config = user;
-    if (weft_unet_config_check(c, "unet", config)) return;
-    weft_scope s = weft_scope_begin(c, (weft_params){ 0 });
-    int64_t size = (int64_t)1 << config->blocks, each = config->addition_time_embed_dim;
-    /* The split of the added inputs does not matter to the shapes of the weights. */
-    int64_t ids = each && config->addition_input_dim > 6 * each ? 6 : 1;
-    weft_unet_inputs in = {
-        .sample = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, size, size, config->in_channels)),
-        .timesteps = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1)),
-    };
-    if (!config->pixel_attention) in.context = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, 77, config->context));
-    if (config->addition_input_dim) {
-        in.text_embeds = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, config->addition_input_dim - ids * each));
-        in.time_ids = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, ids));
-    }
-    if (config->time_cond_proj_dim)
-        in.timestep_cond = weft_tensor_new(c, WEFT_F32, WEFT_SHAPE(1, config->time_cond_proj_dim));
-    weft_unet2d_condition(c, root, config, &in);
-    weft_scope_end(c, s, NULL);
-}

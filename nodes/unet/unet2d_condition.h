@@ -8,7 +8,7 @@
 #ifndef WEFT_UNET2D_CONDITION_H
 #define WEFT_UNET2D_CONDITION_H
 
-#include "runtime/params.h"
+#include "nodes/unet/unet_rms.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,7 +25,8 @@ typedef enum weft_unet_mid {
 } weft_unet_mid;
 
 /* config.json in plain fields. Arrays run from the first (largest) resolution to the last, for the way down;
- * the way up reads them backwards, as diffusers does. heads and depth matter where there is attention. */
+ * the way up reads them backwards, as diffusers does. heads and depth matter where there is attention. The third class
+ * of UNet is denoising-diffusion-pytorch's Unet, a model of its own (unet_rms.h). */
 typedef struct weft_unet_config {
     bool pixel_attention;                               /* UNet2DModel: no transformers and no context */
     int head_width;                                     /* of pixel attention: its attention_head_dim; 0: one head */
@@ -39,7 +40,7 @@ typedef struct weft_unet_config {
     weft_unet_mid mid;
     int heads[WEFT_UNET_MAX_BLOCKS];                    /* attention_head_dim, which means the number of heads */
     int depth[WEFT_UNET_MAX_BLOCKS];                    /* transformer_layers_per_block */
-    int context;                                        /* cross_attention_dim */
+    int context;                                        /* cross_attention_dim; 0: it takes no text */
     bool linear_projection;                             /* use_linear_projection */
     int norm_groups;
     double norm_eps;
@@ -53,6 +54,9 @@ typedef struct weft_unet_config {
     /* addition_embed_type "text_time" (SDXL); both 0: none. */
     int addition_time_embed_dim;                        /* sinusoids for each of the time ids */
     int addition_input_dim;                             /* projection_class_embeddings_input_dim */
+    /* Unet: what it is; in_channels, out_channels, blocks and channels say the same for whoever only looks. stages 0:
+     * it is one of the others. */
+    weft_unet_rms_config rms;
 } weft_unet_config;
 
 extern const weft_unet_config weft_unet_sd15, weft_unet_sd15_inpaint, weft_unet_sd21;
@@ -78,6 +82,7 @@ typedef struct weft_unet_inputs {
     weft_tensor *text_embeds;       /* text_time: pooled text (N, P); otherwise NULL */
     weft_tensor *time_ids;          /* text_time: (N, K), K·addition_time_embed_dim + P = addition_input_dim */
     weft_tensor *timestep_cond;     /* (N, time_cond_proj_dim), or NULL: none is added */
+    weft_tensor *self_cond;         /* Unet with self_condition: an earlier estimate of the picture, or NULL: zeros */
     weft_unet_observe_fn *observe;  /* NULL: nobody looks */
     void *observe_user;
 } weft_unet_inputs;
@@ -86,6 +91,10 @@ typedef struct weft_unet_inputs {
  * way down. Reports weft_progress("unet", block, blocks). NULL with the error set. */
 weft_tensor *weft_unet2d_condition(weft_ctx *c, weft_params p, const weft_unet_config *config,
                                    const weft_unet_inputs *in);
+
+/* Any of the three classes on its inputs: this one, or weft_unet_rms(), whose sizes must be multiples of
+ * 2^(stages − 1). */
+weft_tensor *weft_unet_predict(weft_ctx *c, weft_params p, const weft_unet_config *config, const weft_unet_inputs *in);
 
 /* A weft_walk_fn: the model on a small input; user is a const weft_unet_config. */
 void weft_unet_walk(weft_ctx *c, weft_params root, void *user);

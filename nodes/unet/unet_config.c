@@ -88,8 +88,13 @@ static void read_added(const weft_json *j, weft_unet_config *config) {
 static void read_config(const weft_json *j, void *out) {
     weft_unet_config *config = out, d = weft_unet_sd15;     /* equal to the constructor's defaults, but for the context */
     const cJSON *class_name = weft_json_field(j, "_class_name");
-    if (cJSON_IsString(class_name) && !strcmp(class_name->valuestring, "UNet2DModel")) {
+    const char *name = cJSON_IsString(class_name) ? class_name->valuestring : "";
+    if (!strcmp(name, "UNet2DModel")) {
         weft_unet2d_config_from(j, config);
+        return;
+    }
+    if (!strcmp(name, "Unet")) {
+        weft_unet_rms_config_from(j, config);
         return;
     }
     if (weft_config_rules(j, rules)) return;
@@ -171,6 +176,7 @@ weft_status weft_unet_config_check(weft_ctx *c, const char *name, const weft_une
         { "conv_in_kernel", config->conv_in_kernel, 1, MAX_KERNEL },
         { "conv_out_kernel", config->conv_out_kernel, 1, MAX_KERNEL },
     };
+    if (config->rms.stages) return weft_unet_rms_config_check(c, name, &config->rms);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (!weft_config_within(c, name, sizes[i].key, sizes[i].value, sizes[i].low, sizes[i].high)) return weft_error(c);
     for (int i = 0; i < config->blocks; i++)

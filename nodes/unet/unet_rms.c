@@ -7,6 +7,8 @@
  *   block       h = SiLU(rms(conv(x))·(scale + 1) + shift) by block1, where scale and shift come of the time; SiLU(rms(conv(h)))
  *               by block2; + x (through res_conv where the widths differ)
  *   rms(x)      x/max(‖x‖, 1e-12)·g·√C over a pixel's C channels
+ *   time        t's sinusoids, [sin, cos] of t/θ^(k/(d/2 − 1)), or t and [sin, cos] of 2π·w·t with weights w; linear,
+ *               GELU, linear
  *   attention   4 learned keys and values (mem_kv) stand before those of the pixels. Linear: q = softmax over a head's
  *               channels·d^−½, k = softmax over the positions; (q·(kᵀ·v)).
  */
@@ -198,10 +200,22 @@ static weft_tensor *up(weft_ctx *c, weft_params p, const weft_unet_rms_config *u
     return weft_scope_end(c, s, x);
 }
 
+/* Sinusoids of weights' frequencies behind the time itself, (N, 1 + fourier_dim); random ones are no leaves. */
+static weft_tensor *fourier(weft_ctx *c, weft_params p, const weft_unet_rms_config *u, weft_tensor *timesteps) {
+    int half = u->fourier_dim / 2;
+    weft_tensor *w = weft_cast(c, weft_param(c, p, "weights", normal, WEFT_SHAPE(half)), weft_type(timesteps));
+    if (u->random_fourier) w = weft_detach(c, w);
+    weft_tensor *t = weft_reshape(c, timesteps, WEFT_SHAPE(-1, 1));
+    weft_tensor *x = weft_affine(c, weft_mul(c, t, weft_reshape(c, w, WEFT_SHAPE(1, half))), 2 * M_PI, 0);
+    x = weft_concat2(c, 1, weft_unary(c, WEFT_UNARY_SIN, x), weft_unary(c, WEFT_UNARY_COS, x));
+    return weft_concat2(c, 1, t, x);
+}
+
 /* SiLU of the time embedding (N, 4·dim): every block takes it so, hence once for all. */
 static weft_tensor *time_embedding(weft_ctx *c, weft_params p, const weft_unet_rms_config *u, weft_tensor *timesteps) {
     weft_scope s = weft_scope_begin(c, p);
-    weft_tensor *t = weft_timestep_embedding(c, timesteps, u->dim, false, 1, 1, u->theta);
+    weft_tensor *t = u->fourier_dim ? fourier(c, weft_sub(p, "0"), u, timesteps)
+                                    : weft_timestep_embedding(c, timesteps, u->dim, false, 1, 1, u->theta);
     t = weft_nn_linear_act(c, weft_sub(p, "1"), t, 4 * (int64_t)u->dim, true, WEFT_ACT_GELU, NULL);
     t = weft_nn_linear(c, weft_sub(p, "3"), t, 4 * (int64_t)u->dim, true);
     return weft_scope_end(c, s, weft_silu(c, t));

@@ -24,6 +24,8 @@ typedef struct weft_unet_rms_config {
     int out_dim;                                /* of the prediction; 0: channels */
     bool self_condition;                        /* takes an earlier estimate of the picture too */
     double theta;                               /* sinusoidal_pos_emb_theta */
+    int fourier_dim;                            /* learned_sinusoidal_dim; 0: the time's frequencies are no weights */
+    bool random_fourier;                        /* random_fourier_features: those weights are never trained */
     int stages;
     int dim_mults[WEFT_UNET_RMS_MAX_STAGES];
     int heads[WEFT_UNET_RMS_MAX_STAGES];        /* attn_heads */

@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "nodes/config.h"
-#include "nodes/unet/unet_rms.h"
+#include "nodes/unet/unet2d_config.h"
 
 #define MAX_WIDTH 65536
 #define MAX_MULT 64
@@ -16,8 +16,6 @@ const weft_unet_rms_config weft_unet_rms_default = {
 static const weft_config_rule rules[] = {
     { "_class_name", "Unet" },
     { "learned_variance", "false" },
-    { "learned_sinusoidal_cond", "false" },
-    { "random_fourier_features", "false" },
     { "dropout", "0" },
     { NULL, NULL }
 };
@@ -51,6 +49,9 @@ static void read_config(const weft_json *j, void *out) {
     d.out_dim = (int)weft_json_int(j, "out_dim", 0, MAX_WIDTH, 0);
     d.self_condition = weft_json_bool(j, "self_condition", false);
     d.theta = weft_json_double(j, "sinusoidal_pos_emb_theta", d.theta);
+    d.random_fourier = weft_json_bool(j, "random_fourier_features", false);
+    if (weft_json_bool(j, "learned_sinusoidal_cond", false) || d.random_fourier)
+        d.fourier_dim = (int)weft_json_int(j, "learned_sinusoidal_dim", 2, MAX_WIDTH, 16);
     int n = weft_json_ints(j, "dim_mults", 1, MAX_MULT, mults, WEFT_UNET_RMS_MAX_STAGES);
     if (n) d.stages = n;
     for (int i = 0; i < n; i++) d.dim_mults[i] = (int)mults[i];
@@ -58,6 +59,15 @@ static void read_config(const weft_json *j, void *out) {
     weft_config_each(j, "attn_dim_head", 1, MAX_WIDTH, 32, d.stages, d.head_dim);
     read_full_attention(j, &d);
     if (weft_ok(j->ctx) && weft_unet_rms_config_check(j->ctx, j->file, &d) == WEFT_OK) *config = d;
+}
+
+void weft_unet_rms_config_from(const weft_json *j, weft_unet_config *config) {
+    weft_unet_rms_config d = weft_unet_rms_default;
+    read_config(j, &d);
+    if (!weft_ok(j->ctx)) return;
+    *config = (weft_unet_config){ .in_channels = d.channels, .out_channels = d.out_dim ? d.out_dim : d.channels,
+                                  .blocks = d.stages, .rms = d };
+    for (int i = 0; i < d.stages; i++) config->channels[i] = d.dim * d.dim_mults[i];
 }
 
 weft_status weft_unet_rms_config_read(weft_ctx *c, const char *path, weft_unet_rms_config *config) {
@@ -75,6 +85,7 @@ weft_status weft_unet_rms_config_check(weft_ctx *c, const char *name, const weft
         { "init_dim", config->init_dim, 0, MAX_WIDTH },
         { "channels", config->channels, 1, MAX_WIDTH },
         { "out_dim", config->out_dim, 0, MAX_WIDTH },
+        { "learned_sinusoidal_dim", config->fourier_dim, 0, MAX_WIDTH },
         { "dim_mults", config->stages, 1, WEFT_UNET_RMS_MAX_STAGES },
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
@@ -84,8 +95,11 @@ weft_status weft_unet_rms_config_check(weft_ctx *c, const char *name, const weft
             !weft_config_within(c, name, "attn_heads", config->heads[i], 1, 1024) ||
             !weft_config_within(c, name, "attn_dim_head", config->head_dim[i], 1, 1024)) return weft_error(c);
     }
-    if (config->dim % 2)
+    if (!config->fourier_dim && config->dim % 2)
         return weft_fail(c, WEFT_E_FORMAT, "%s: dim: %d; the sinusoids of the time want an even number", name, config->dim);
+    if (config->fourier_dim % 2)
+        return weft_fail(c, WEFT_E_FORMAT, "%s: learned_sinusoidal_dim: %d; an even number is expected", name,
+                         config->fourier_dim);
     if (!(config->theta > 0) || !isfinite(config->theta))
         return weft_fail(c, WEFT_E_FORMAT, "%s: sinusoidal_pos_emb_theta: %g; more than 0 is expected", name, config->theta);
     return WEFT_OK;

@@ -21,11 +21,15 @@ CONFIGS = {
     "self": dict(dim=8, init_dim=12, out_dim=5, dim_mults=[2, 1], channels=4, self_condition=True, attn_heads=[2, 3],
                  attn_dim_head=[8, 5], full_attn=[True, False], sinusoidal_pos_emb_theta=1000),
     "one": dict(dim=6, dim_mults=[1], channels=1),
+    "learned": dict(dim=6, dim_mults=[1, 2], channels=2, learned_sinusoidal_cond=True, learned_sinusoidal_dim=6),
+    "random": dict(dim=5, dim_mults=[1], channels=2, random_fourier_features=True),
 }
 CASES = {        # model: (height, width, timesteps, with an estimate)
     "plain": [(8, 12, [17, 999], False), (4, 4, [0], False)],
     "self": [(6, 4, [3, 500, 2], True), (2, 2, [1], False)],
     "one": [(5, 3, [900], False)],
+    "learned": [(4, 6, [0.25, -3.5], False)],
+    "random": [(3, 3, [7.75], False)],
 }
 
 
