@@ -39,15 +39,8 @@ weft.train(model)
 weft.recompute(o.recompute)
 local noise_levels = weft.node.Scheduler { model = model, scheduler = "ddpm", steps = 1000 }
 
-local data = o.data and weft.dataset { folder = o.data, size = o.size, random_flip = true, batch = o.batch, shuffle = true, seed = o.seed }
-    or function(number)
-        local shapes = require "shapes_data"
-        local images = shapes.batch(shapes.rng(o.seed * 1000003 + number), o.batch)
-        return { images = weft.resample(images, o.size, o.size, { mode = "area" }) * 2 - 1 }
-    end
-
 local run = weft.trainer {
-    model = model, data = data, max_steps = o.steps, accumulate = o.accumulate, seed = o.seed, clip = 1.0, optimizer = "adamw", lr = o.lr,
+    model = model, data = require "ddpm".data(o), max_steps = o.steps, accumulate = o.accumulate, seed = o.seed, clip = 1.0, optimizer = "adamw", lr = o.lr,
     schedule = "cosine", warmup = o.warmup, ema = o.ema, log_dir = o.output .. "/log", checkpoint_every = o.checkpoint_every, checkpoint_limit = 3,
     resume = o.resume,
     step = function(batch, run)

@@ -15,7 +15,8 @@
     /* stages */ \
     N(Tokenize) N(TextEncode) N(TensorToConditioning) N(ConditioningToTensor) \
     N(Scheduler) N(KScheduler) N(ScaleModelInput) N(SchedulerStep) N(SchedulerHandOver) N(Noise) N(AddNoise) \
-    N(UNetStep) N(CFGMix) N(LatentToTensor) N(TensorToLatent) N(Denoised) N(MatchNoise) N(Loss) \
+    N(UNetStep) N(CFGMix) N(LatentToTensor) N(TensorToLatent) N(ImageToTensor) N(TensorToImage) \
+    N(Denoised) N(MatchNoise) N(Loss) \
     N(VAEMoments) N(VAEReconstruct) \
     /* models for training */ \
     N(UNetFromConfig) N(CLIPFromConfig) N(VAEFromConfig) N(DiffusersSave) N(LoraCreate) N(LoraCreateText) \

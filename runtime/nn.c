@@ -51,20 +51,30 @@ static weft_tensor *adapted_linear(weft_ctx *c, weft_params p, weft_tensor *x, w
 
 /* ---- layers ------------------------------------------------------------------------------------------------------- */
 
-weft_tensor *weft_nn_linear_act(
-    weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias, weft_activation act, weft_tensor *residual) {
+/* rank: of the weight, 2 or 4. */
+static weft_tensor *linear(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int rank, bool bias,
+    weft_activation act, weft_tensor *residual) {
     if (!x) return NULL;
     weft_scope s = weft_scope_begin(c, p);
     int64_t in = weft_dim(x, -1);
-    weft_tensor *w = weft_param(c, p, "weight", fan_in(in), WEFT_SHAPE(out, in));
+    weft_tensor *w = weft_param(c, p, "weight", fan_in(in), rank, (const int64_t[]){ out, in, 1, 1 });
     weft_tensor *b = bias ? param_vector(c, p, "bias", fan_in(in), out, weft_type(x)) : NULL;
     if (!weft_ok(c)) return weft_scope_end(c, s, NULL);
     return weft_scope_end(c, s, first_adapter(p).tree ? adapted_linear(c, p, x, w, b, act, residual)
                                                       : weft_linear(c, x, w, b, act, residual));
 }
 
+weft_tensor *weft_nn_linear_act(
+    weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias, weft_activation act, weft_tensor *residual) {
+    return linear(c, p, x, out, 2, bias, act, residual);
+}
+
 weft_tensor *weft_nn_linear(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias) {
-    return weft_nn_linear_act(c, p, x, out, bias, WEFT_ACT_NONE, NULL);
+    return linear(c, p, x, out, 2, bias, WEFT_ACT_NONE, NULL);
+}
+
+weft_tensor *weft_nn_pointwise(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias) {
+    return linear(c, p, x, out, 4, bias, WEFT_ACT_NONE, NULL);
 }
 
 weft_tensor *weft_nn_conv2d_add(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, int k, weft_conv how,

@@ -114,6 +114,8 @@ weft_status weft_tree_merge_adapters(weft_ctx *c, weft_tree *to, const weft_tree
 /* ---- layers: the parameters "weight" and "bias" below p, applied -------------------------------------------- */
 
 weft_tensor *weft_nn_linear(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias);
+/* The same as a 1×1 convolution over the last dimension: the weight is (out, in, 1, 1). */
+weft_tensor *weft_nn_pointwise(weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias);
 /* The same, with what is fused behind it. */
 weft_tensor *weft_nn_linear_act(
     weft_ctx *c, weft_params p, weft_tensor *x, int64_t out, bool bias, weft_activation act, weft_tensor *residual);

@@ -97,4 +97,30 @@ TEST(models_from_nothing) {
     data_bed_free(c);
 }
 
+/* lucidrains' model from nothing, conditioned on its own estimates: the loss falls, a run that goes on from its checkpoint ends with the same
+ * bytes, and the graph draws what the script's loop draws. */
+TEST(lucidrains_from_nothing) {
+    weft_ctx *c = data_bed();
+#define LUCIDRAINS(...) EXAMPLE("train_unconditional_lucidrains.lua", "--size", "16", "--dim", "8", "--mults", "1,2", "--batch", "8", "--lr", "4e-3", \
+                                "--every", "10", "--samples", "2", "--sampling_steps", "3", "--self_condition", "--immiscible", "--offset_noise", "0.1", \
+                                "--min_snr_gamma", "5", __VA_ARGS__)
+    LUCIDRAINS("--output", "whole", "--steps", "20");
+    LUCIDRAINS("--output", "parts", "--steps", "10");
+    LUCIDRAINS("--output", "parts", "--steps", "20", "--resume", "latest");
+    CHECK(exists("whole/log/samples/step-20.png"));
+    lua("n, first, last = 0, 0, 0 for l in io.lines 'whole/log/log.csv' do loss = tonumber(l:match '^%d+,([^,]+)') if loss then n = n + 1 "
+        "if n <= 5 then first = first + loss elseif n > 15 then last = last + loss end end end print(n, last < 0.7 * first) "
+        "function read(n) f = io.open(n .. '/model/unet/diffusion_pytorch_model.safetensors', 'rb') return f:read 'a' end "
+        "print(#read 'whole' > 50000, read 'whole' == read 'parts')", "20\ttrue\ntrue\ttrue\n");
+    EXAMPLE("sample_ddpm.lua", "--models", "whole", "--size", "16", "--steps", "4", "--scheduler", "gaussian_diffusion", "--eta", "0.5", "--count", "2",
+            "--output", "s.png");
+    lua("weft = require 'weft'; package.path = '" EXAMPLES "?.lua'; weft.configure { models = { 'whole' }, output = 'o' } "
+        "model = weft.node.UNet2DLoader { model_path = 'model' } "
+        "want = require 'ddpm'.sample(model, { count = 2, size = 16, steps = 8, scheduler = 'model', seed = 3 }) "
+        "g = weft.graph.load '" WEFT_SOURCE_DIR "/graphs/unconditional.json' "
+        "for k, v in pairs { width = 16, height = 16, batch_size = 2 } do g:set(3, k, v) end g:set(5, 'seed', 3) "
+        "print((g:run():output(8) - want):abs():max():item(), want:max():item() > want:min():item())", "0.0\ttrue\n");
+    data_bed_free(c);
+}
+
 TEST_MAIN

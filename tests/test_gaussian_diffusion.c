@@ -142,11 +142,9 @@ static void predict(struct model *m, weft_value scheduler, bool self, weft_value
     CALL(b, "AddNoise", &noisy, SCHEDULER(scheduler), IN_TENSOR("noise", golden(m, "noise")),
          IN_TENSOR("samples", golden(m, "clean")), IN_TENSOR("timesteps", times));
     if (self) {
-        weft_no_grad(b->c, true);
         CALL(b, "UNetStep", first, IN_OBJECT("model", m->model), { "sample", noisy }, IN_TENSOR("timesteps", times));
         CALL(b, "Denoised", &estimate, SCHEDULER(scheduler), { "prediction", first[0] }, { "sample", noisy },
              IN_TENSOR("timesteps", times));
-        weft_no_grad(b->c, false);
         CALL(b, "UNetStep", said, IN_OBJECT("model", m->model), { "sample", noisy }, IN_TENSOR("timesteps", times),
              { "self_cond", estimate });
     } else CALL(b, "UNetStep", said, IN_OBJECT("model", m->model), { "sample", noisy }, IN_TENSOR("timesteps", times));

@@ -43,6 +43,20 @@ static bool put_pictures(struct bed *b) {
     return true;
 }
 
+/* models/diffusers/model: a Unet that knows nothing. */
+static bool put_unet(struct bed *b) {
+    const char *const config[] = { "config" }, *const save[] = { "model", "folder" };
+    const char *unet = "{\"_class_name\": \"Unet\", \"dim\": 8, \"dim_mults\": [1, 2], \"self_condition\": true}";
+    const weft_folders there = { .models = b->models, .output = b->folder[0] };
+    weft_value in[2] = { { .kind = WEFT_PORT_STRING, .type = "STRING", .s = (char *)unet } }, out[1] = { 0 }, none[1] = { 0 };
+    bool made = !weft_node_call(b->c, b->r, &there, "UNetFromConfig", config, in, 1, out);
+    in[1] = (weft_value){ .kind = WEFT_PORT_STRING, .type = "STRING", .s = (char *)"diffusers/model" };
+    in[0] = out[0];
+    made = made && !weft_node_call(b->c, b->r, &there, "DiffusersSave", save, in, 2, none);
+    weft_value_clear(&out[0]);
+    return made;
+}
+
 static bool bed_open(struct bed *b) {
     static const char *const names[] = { "models", "input", "output", "temp" };
     *b = (struct bed){ .c = weft_ctx_new(&(weft_options){ .threads = 1 }) };
@@ -56,7 +70,7 @@ static bool bed_open(struct bed *b) {
     b->runner = weft_runner_new(b->c, b->r, &(weft_runner_options){ .folders = b->folders });
     char link[256];
     snprintf(link, sizeof link, "%s/models/loras/tiny.safetensors", b->top);
-    return b->runner && put_pictures(b) && !symlink(WEFT_SOURCE_DIR "/tests/golden/lora_kohya.safetensors", link);
+    return b->runner && put_pictures(b) && put_unet(b) && !symlink(WEFT_SOURCE_DIR "/tests/golden/lora_kohya.safetensors", link);
 }
 
 static void bed_close(struct bed *b) {
@@ -71,6 +85,7 @@ static void bed_close(struct bed *b) {
 static weft_graph *open_small(struct bed *b, const char *name) {
     static const char *const changes[][3] = {
         { "CheckpointLoaderSimple", "ckpt_name", "tiny.safetensors" },
+        { "EmptyImage", "batch_size", "1" },
         { "EmptyLatentImage", "width", "64" },
         { "EmptyLatentImage", "height", "64" },
         { "LoadImage", "image", "half.png" },

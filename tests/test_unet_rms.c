@@ -97,6 +97,33 @@ static void all_cases(const char *name, weft_ctx *c, weft_dtype weights, weft_dt
 static const char *const models[] = { "plain", "self", "one", "learned", "random" };
 enum { MODELS = sizeof models / sizeof *models };
 
+/* A tree that makes its weights has those of the original's state dict, names and shapes. */
+TEST(state_dict) {
+    for (int i = 0; i < MODELS; i++) {
+        struct model m;
+        weft_ctx *c = weft_ctx_new(NULL);
+        char key[32];
+        if (!open_model(&m, c, models[i], WEFT_F32)) return;
+        snprintf(key, sizeof key, "shapes.%s", models[i]);
+        const char *want = weft_st_metadata(m.golden, key);
+        for (int64_t k = 0; want && k < weft_tree_count(m.tree); k++) {
+            char line[160];
+            const char *name;
+            weft_scope s = weft_scope_named(c, "shapes");
+            weft_tensor *t = weft_tree_plain(c, m.tree, k, &name);
+            int n = snprintf(line, sizeof line, "%s [", name);
+            for (int d = 0; d < weft_rank(t); d++)
+                n += snprintf(line + n, sizeof line - (size_t)n, "%s%lld", d ? ", " : "", (long long)weft_dim(t, d));
+            n += snprintf(line + n, sizeof line - (size_t)n, "]\n");
+            if (!strncmp(want, line, (size_t)n)) want += n;
+            else TEST_FAIL("%s: %.60s, not %s", models[i], want, line);
+            weft_scope_end(c, s, NULL);
+        }
+        CHECK(want && !*want);
+        close_model(&m);
+    }
+}
+
 static weft_ctx *context(const char *device, weft_precision precision) {
     return weft_ctx_new(&(weft_options){ .device = device, .threads = 2, .precision = precision });
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "nodes/stage/stage.h"
+#include "runtime/autograd.h"
 
 /* ---- Noise ----------------------------------------------------------------------------------------------------- */
 
@@ -163,14 +164,15 @@ struct denoised { weft_scheduler *scheduler; weft_tensor *prediction, *sample, *
 static void denoised_run(weft_ctx *c, void *self) {
     struct denoised *n = self;
     weft_tensor *of_sample, *of_prediction;
-    if (training_pairs(c, n->scheduler, n->timesteps, n->sample, denoised_pair, &of_sample, &of_prediction))
-        n->denoised = weft_add(c, weft_mul(c, n->sample, of_sample), weft_mul(c, n->prediction, of_prediction));
+    if (!training_pairs(c, n->scheduler, n->timesteps, n->sample, denoised_pair, &of_sample, &of_prediction)) return;
+    weft_tensor *x = weft_add(c, weft_mul(c, n->sample, of_sample), weft_mul(c, n->prediction, of_prediction));
+    n->denoised = weft_detach(c, x);
 }
 
 const weft_node weft_node_Denoised = {
     .name = "Denoised", .category = "stages/training", .size = sizeof(struct denoised),
-    .summary = "What a prediction takes noisy samples for, at timesteps of the training; not clipped. For "
-               "self-conditioning.",
+    .summary = "What a prediction takes noisy samples for, at timesteps of the training; not clipped, and no gradient "
+               "passes: for self-conditioning.",
     .inputs = (const weft_port[]){
         WEFT_OBJECT_IN(struct denoised, scheduler, "SCHEDULER", "says what is predicted"),
         WEFT_TENSOR_IN(struct denoised, prediction, "what the model gave"),

@@ -129,9 +129,9 @@ static void run_attention(weft_ctx *c, const void *user, weft_tensor *const *in,
     weft_scope s = weft_scope_begin(c, p);
     int64_t n = weft_dim(x, 0), h = weft_dim(x, 1), w = weft_dim(x, 2), width = weft_dim(x, 3), inner = (int64_t)heads * d;
     weft_tensor *y = weft_reshape(c, rms_norm(c, weft_sub(p, "norm"), x), WEFT_SHAPE(n, h * w, width));
-    weft_tensor *qkv = weft_nn_linear(c, weft_sub(p, "to_qkv"), y, 3 * inner, false);
+    weft_tensor *qkv = weft_nn_pointwise(c, weft_sub(p, "to_qkv"), y, 3 * inner, false);
     y = full ? full_attention(c, p, qkv, heads, d) : linear_attention(c, p, qkv, heads, d);
-    y = weft_nn_linear(c, weft_sub(p, full ? "to_out" : "to_out.0"), y, width, true);
+    y = weft_nn_pointwise(c, weft_sub(p, full ? "to_out" : "to_out.0"), y, width, true);
     y = weft_reshape(c, y, WEFT_SHAPE(n, h, w, width));
     if (!full) y = rms_norm(c, weft_sub(p, "to_out.1"), y);
     *out = weft_scope_end(c, s, weft_add(c, y, x));

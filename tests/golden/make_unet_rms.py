@@ -3,7 +3,7 @@
 Run: python3 tests/golden/make_unet_rms.py     (torch 2.15, denoising-diffusion-pytorch 2.3.4, safetensors 0.8)
 
 Weights and inputs come from golden_weights.py; the file holds results only, NHWC. The models run in float64.
-  metadata   "config.MODEL": the constructor's arguments
+  metadata   "config.MODEL": the constructor's arguments; "shapes.MODEL": "NAME [SIZE, …]" of the state dict, a line each
   MODEL.CASE.timesteps (N), MODEL.CASE.out
 """
 import json
@@ -46,6 +46,7 @@ def main():
             y = model(given("sample"), torch.tensor(timesteps, dtype=torch.float64), given("estimate") if estimate else None)
             out[f"{name}.{k}.out"] = np.ascontiguousarray(y.permute(0, 2, 3, 1).to(torch.float32).numpy())
             out[f"{name}.{k}.timesteps"] = np.array(timesteps, np.float32)
+        metadata[f"shapes.{name}"] = "".join(f"{key} {list(t.shape)}\n" for key, t in sorted(model.state_dict().items()))
     save_file(out, os.path.join(os.path.dirname(os.path.abspath(__file__)), "unet_rms.safetensors"), metadata)
 
 
