@@ -13,6 +13,9 @@
 enum {
     MOST_ROWS = 480,            /* of an item: 60 KiB of sums */
     FEW_ROWS = 96,              /* enough for widened and fetched weights to pay; smaller items only for balance */
+    NEAR_WEIGHTS = 1 << 19,     /* bytes of weights that stay in a core's own cache: an item then has few rows, … */
+    NEAR_ROWS = 192 << 10,      /* … whose inputs or results are about this many bytes, and stay there too */
+    LEAST_ROWS = 32,
     MOST_POINTERS = 1 << 15     /* of an item: rows·taps */
 };
 
@@ -69,9 +72,17 @@ struct plan {
     size_t pointers, sums, weights; /* bytes of a thread's scratch */
 };
 
+/* The most rows of an item. */
+static int64_t most_rows(const weft_env *env, const struct product *p) {
+    const int64_t most = MAX(MR, MIN(env->scratch_hint ? MOST_ROWS : FEW_ROWS, MOST_POINTERS / p->taps / MR * MR));
+    const int64_t bytes = (int64_t)weft_dtype_size(p->wtype);
+    if (p->n * p->taps * p->k * bytes > NEAR_WEIGHTS) return most;
+    return MIN(most, MAX(LEAST_ROWS, NEAR_ROWS / (MAX(p->n, p->k) * (int64_t)sizeof(float)) / MR * MR));
+}
+
 static struct plan plan_of(const weft_env *env, const struct product *p) {
     struct plan q = { .tiles = (p->n + NR - 1) / NR };
-    const int64_t most = MAX(MR, MIN(env->scratch_hint ? MOST_ROWS : FEW_ROWS, MOST_POINTERS / p->taps / MR * MR));
+    const int64_t most = most_rows(env, p);
     q.row_blocks = (p->m + most - 1) / most;
     /* Four items a thread even out what one is slower than another. */
     const int64_t wish = env->threads > 1 ? 4 * env->threads : 1;
@@ -97,16 +108,21 @@ INLINE void fetch_rows(const struct finish *f, int64_t first, int64_t rows, int6
         }
 }
 
-/* The rows of one block of the sum and one tile of columns. */
-static void multiply_rows(int64_t rows, int panels, int add, struct tile_args *t, float *sums, const struct finish *f, int64_t row, int64_t column) {
+/* The rows of one block of the sum and one tile of columns; in the last block they are finished while they are in L1. */
+static void multiply_rows(int64_t rows, int panels, int add, struct tile_args *t, float *sums, const struct finish *f, int64_t row, int64_t column,
+                          int64_t columns, bool ahead) {
     const int64_t tiles = (rows + MR - 1) / MR;
     const float *const *a = t->a;
+    const int64_t step = f && !add ? 0 : NR;        /* of a single block no sums need be kept */
+    const float *next = t->next;
     for (int64_t i = 0; i < tiles; i++) {
         const int64_t from = i * rows / tiles, to = (i + 1) * rows / tiles;
-        if (f) fetch_rows(f, row + from, to - from, column);
+        if (f && i + 1 < tiles) fetch_rows(f, row + to, (i + 2) * rows / tiles - to, column);
         t->a = a + from;
-        t->c = sums + from * NR;
+        t->next = ahead && i + 1 < tiles ? a[to] + t->offset : next;
+        t->c = sums + from * step;
         ISA_NAME(weft_tiles)[add][panels - 1][to - from - 1](t);
+        if (f) ISA_NAME(weft_finish)(f, row + from, to - from, column, columns, t->c);
     }
     t->a = a;
 }
@@ -133,7 +149,7 @@ static void multiply_tile(const struct product *p, const struct plan *q, int64_t
                     ISA_NAME(weft_widen)(p->wtype, from + (size_t)(i * panel) * size, t.panel, weights + i * t.panel);
             }
             const bool last = tap + q->segs >= p->taps && k + q->depth >= p->k;
-            multiply_rows(rows, (int)panels, add, &t, sums, last ? &p->finish : NULL, first, tile * NR);
+            multiply_rows(rows, (int)panels, add, &t, sums, last ? &p->finish : NULL, first, tile * NR, MIN(NR, p->n - tile * NR), last && !add && p->taps == 1);
         }
 }
 
@@ -147,7 +163,6 @@ static void run_item(const weft_env *env, const struct product *p, const struct 
     for (int64_t tile = group * q->tiles / q->groups; tile < (group + 1) * q->tiles / q->groups; tile++) {
         if (cancelled(env)) return;
         multiply_tile(p, q, first, rows, tile, pointers, sums, weights);
-        ISA_NAME(weft_finish)(&p->finish, first, rows, tile * NR, MIN(NR, p->n - tile * NR), sums);
     }
 }
 
