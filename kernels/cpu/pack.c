@@ -3,6 +3,7 @@
 #include "kernels/cpu/microkernel.h"
 #include "kernels/cpu/table.h"
 #include "kernels/cpu/threads.h"
+#include "kernels/cpu/transpose.h"
 
 size_t ISA_NAME(pack_bytes)(const weft_pack_args *a) {
     size_t panels = (size_t)((a->n + PANEL - 1) / PANEL);
@@ -19,9 +20,8 @@ INLINE void move_lanes(const bool unpacking, const size_t size, void *packed, vo
     if (!unpacking && lanes < PANEL) memset((char *)packed + (size_t)lanes * size, 0, (size_t)(PANEL - lanes) * size);
 }
 
-/* Squares of 8×8 or 4×4 turned over, in vectors of 16 bytes: as in transpose.h, but what is moved are bits. */
+/* Squares of 8×8 turned over, in vectors of 16 bytes: as in transpose.h, but of 16 bits each. */
 typedef uint16_t v8 __attribute__((vector_size(16)));
-typedef uint32_t v4 __attribute__((vector_size(16)));
 
 INLINE void turn_8(v8 r[8]) {
     UNROLL
@@ -35,38 +35,40 @@ INLINE void turn_8(v8 r[8]) {
         memcpy(r, t, sizeof t);
     }
 }
-INLINE void turn_4(v4 r[4]) {
-    UNROLL
-    for (int round = 0; round < 2; round++) {
-        v4 t[4];
+
+/* A square of a full panel: rows `stride` apart, columns to places of their own. */
+INLINE void turn_square(const size_t size, const char *from, int64_t stride, char *const *to) {
+    if (size == 2) {
+        v8 r[8];
         UNROLL
-        for (int i = 0; i < 2; i++) {
-            t[2 * i] = __builtin_shufflevector(r[i], r[i + 2], 0, 4, 1, 5);
-            t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + 2], 2, 6, 3, 7);
-        }
-        memcpy(r, t, sizeof t);
+        for (int i = 0; i < 8; i++) memcpy(&r[i], from + i * stride, sizeof r[i]);
+        turn_8(r);
+        UNROLL
+        for (int i = 0; i < 8; i++) memcpy(to[i], &r[i], sizeof r[i]);
+        return;
     }
+    vf r[VL];
+    UNROLL
+    for (int i = 0; i < VL; i++) r[i] = vf_load((const float *)(from + i * stride));
+    vf_transpose(r);
+    UNROLL
+    for (int i = 0; i < VL; i++) vf_store((float *)to[i], r[i]);
 }
 
 /* Packs a full panel from rows of taps·k values without gaps, as files have them: value j is tap j % taps of input j / taps.
  * Returns how many j are done: all but the last few. */
 INLINE int64_t pack_dense(const size_t size, const weft_pack_args *a, const char *plain, char *packed) {
-    const int64_t bytes = (int64_t)size, width = 16 / bytes, all = a->taps * a->k;
+    const int64_t bytes = (int64_t)size, width = size == 2 ? 8 : VL, all = a->taps * a->k;
     int64_t tap = 0, k = 0, j = 0;
     for (; j + width <= all; j += width) {
-        char *to[8];
+        char *to[16];
         for (int64_t i = 0; i < width; i++) {
             to[i] = packed + (tap * a->k + k) * PANEL * bytes;
             if (++tap == a->taps) tap = 0, k++;
         }
         for (int64_t lane = 0; lane < PANEL; lane += width) {
-            union { v8 h[8]; v4 w[4]; } r;
-            UNROLL
-            for (int64_t i = 0; i < width; i++) memcpy((char *)&r + 16 * i, plain + ((lane + i) * a->stride_n + j) * bytes, 16);
-            if (size == 2) turn_8(r.h);
-            else turn_4(r.w);
-            UNROLL
-            for (int64_t i = 0; i < width; i++) memcpy(to[i] + lane * bytes, (char *)&r + 16 * i, 16);
+            turn_square(size, plain + (lane * a->stride_n + j) * bytes, a->stride_n * bytes, to);
+            for (int64_t i = 0; i < width; i++) to[i] += width * bytes;
         }
     }
     return j;
@@ -100,6 +102,22 @@ INLINE void move_panel(const bool unpacking, const size_t size, const weft_pack_
  * alone would read little at each of k places far apart, so several go side by side. */
 enum { TOGETHER = 4 };
 
+/* A full panel's taps of one k, which lie together, to places `apart` floats from each other. */
+INLINE void turn_taps(const float *from, int64_t taps, float *to, int64_t apart) {
+    for (int64_t lane = 0; lane < PANEL; lane += VL)
+        for (int64_t tap = 0; tap < taps; tap += VL) {
+            const int64_t n = MIN(VL, taps - tap);
+            vf r[VL];
+            UNROLL
+            for (int64_t i = 0; i < VL; i++) {
+                const float *p = from + (lane + i) * taps + tap;
+                r[i] = p + VL <= from + PANEL * taps ? vf_load(p) : vf_load_n(p, n);
+            }
+            vf_transpose(r);
+            for (int64_t i = 0; i < n; i++) vf_store(to + (tap + i) * apart + lane, r[i]);
+        }
+}
+
 INLINE void pack_across(const size_t size, const weft_pack_args *a, int64_t first) {
     const int64_t panels = MIN(TOGETHER, (a->n + PANEL - 1) / PANEL - first), bytes = (int64_t)size, all = a->taps * PANEL * bytes;
     /* Where an output's taps begin: with the last where they run backwards. */
@@ -109,11 +127,19 @@ INLINE void pack_across(const size_t size, const weft_pack_args *a, int64_t firs
         for (int64_t i = 0; k + 1 < a->k && i < panels * all; i += 64) __builtin_prefetch(from + (a->stride_k + low) * bytes + i);
         for (int64_t p = 0; p < panels; p++) {
             const int64_t lanes = MIN(PANEL, a->n - (first + p) * PANEL);
+            if (size == 4 && a->taps > 2 && lanes == PANEL) {
+                const int64_t apart = a->stride_tap * a->k * PANEL;
+                float *to = (float *)a->dst + (((first + p) * a->taps + (apart < 0 ? a->taps - 1 : 0)) * a->k + k) * PANEL;
+                const float *plain = (const float *)(from + low * bytes) + p * PANEL * a->stride_n;
+                if (a->taps == 9) turn_taps(plain, 9, to, apart);
+                else turn_taps(plain, a->taps, to, apart);
+                continue;
+            }
             for (int64_t tap = 0; tap < a->taps; tap++) {
                 char *to = (char *)a->dst + (((first + p) * a->taps + tap) * a->k + k) * PANEL * bytes;
                 char *plain = (char *)from + (p * PANEL * a->stride_n + tap * a->stride_tap) * bytes;
                 if (lanes < PANEL) move_lanes(false, size, to, plain, a->stride_n, lanes);
-                else if (a->stride_n == 1) move_lanes(false, size, to, plain, 1, PANEL);
+                else if (a->stride_n == 1) memcpy(to, plain, PANEL * size);
                 else if (a->stride_n == 9) move_lanes(false, size, to, plain, 9, PANEL);
                 else move_lanes(false, size, to, plain, a->stride_n, PANEL);
             }
