@@ -59,7 +59,7 @@ static void pack_x(const struct job *j, const struct block *b, int64_t line) {
 /* Some lines, `count` pixels of each from column `from` on, of one image: added to all of the item's sums, [tap][OUTER_ROWS][VL]. */
 static void add_lines(const struct job *j, const float *dy, const float *x, int64_t lines, int64_t count, bool add, float *sums) {
     const weft_conv2d_grad_weight_args *a = j->a;
-    struct outer_args t = { .segs = lines, .k = count, .a = dy, .a_seg = a->ow * OUTER_ROWS, .b_seg = a->stride * j->width * VL,
+    struct outer_args t = { .segs = lines, .k = count, .a = dy, .a_seg = a->ow * OUTER_ROWS, .a_step = OUTER_ROWS, .b_seg = a->stride * j->width * VL,
                             .b_step = a->stride * VL };
     for (int64_t ky = 0; ky < a->kh; ky++)
         for (int64_t kx = 0; kx < a->kw; kx += OUTER_VECTORS) {

@@ -3,13 +3,13 @@
 
 INLINE void outer(const int add, const int vectors, const struct outer_args *t) {
     vf acc[OUTER_ROWS][OUTER_VECTORS] = { 0 };
-    const int64_t step = t->b_step;
+    const int64_t step = t->b_step, a_step = t->a_step;
     float *c = t->c;
     for (int64_t s = 0; s < t->segs; s++) {
         const float *a = t->a + s * t->a_seg, *b[OUTER_VECTORS];
         UNROLL
         for (int v = 0; v < vectors; v++) b[v] = t->b[v] + s * t->b_seg;
-        for (int64_t k = 0; k < t->k; k++, a += OUTER_ROWS) {
+        for (int64_t k = 0; k < t->k; k++, a += a_step) {
             vf w[OUTER_VECTORS];
             UNROLL
             for (int v = 0; v < vectors; v++) w[v] = vf_load(b[v] + k * step);

@@ -21,7 +21,7 @@
 
 struct outer_args {
     int64_t segs, k;                        /* `segs` stretches of `k` steps each */
-    const float *a; int64_t a_seg;          /* floats from one stretch to the next; steps lie OUTER_ROWS apart */
+    const float *a; int64_t a_seg, a_step;  /* floats from one stretch, and one step, to the next */
     const float *b[OUTER_VECTORS]; int64_t b_seg, b_step;
     float *c;
 };

@@ -1,6 +1,6 @@
 /* C = alpha·Aᵀ·B (+ C), a sum over the rows of both: the weight gradient of a linear layer.
  *
- * Rows are packed block by block, a's in panels of OUTER_ROWS, b's in panels of VL. An item is some panels of each: its sums stay in
+ * Rows are packed block by block, a's in panels of OUTER_ROWS, b's in panels of VL, or read where they lie. An item is some panels of each: its sums stay in
  * the thread's scratch for the block, then go to C.
  */
 #include <omp.h>
@@ -8,7 +8,8 @@
 #include "kernels/cpu/threads.h"
 
 enum {
-    MOST_PACKED = 6 << 20,      /* bytes of a block's packed rows: the part of the cache that all cores share */
+    MOST_PACKED = 1 << 20,      /* bytes of a block's rows: they stay in a core's own cache */
+    NEAR = 128,                 /* floats between rows that are read where they lie; further apart they fall on few places in L1 */
     LEAST_STEPS = 2 * OUTER_CHAIN,      /* of a block: going to C then costs little beside the products */
     MOST_ROWS = 128,                    /* of an item, and vectors of columns: what it reads of a block then fits into L2 */
     MOST_VECTORS = 4 * OUTER_VECTORS
@@ -19,15 +20,15 @@ struct job {
     int64_t block;                      /* rows of a block */
     int64_t m_panels, n_panels;
     int64_t m_items, n_items;           /* items along each side */
-    int64_t m_panel, n_panel;           /* floats of a panel */
+    int64_t m_panel, n_panel;           /* floats of a panel; 0: that operand is read where it lies */
     float *left, *right, *scratch;
 };
 #define SUMS (MOST_ROWS * MOST_VECTORS * VL)     /* floats of a thread's */
 
 static void pack_row(const struct job *j, int64_t first, int64_t row) {
     const weft_matmul_args *a = j->a;
-    outer_pack(OUTER_ROWS, (const float *)a->a + (first + row) * a->a_col, a->m, j->left + row * OUTER_ROWS, j->m_panel);
-    outer_pack(VL, (const float *)a->b + (first + row) * a->b_row, a->n, j->right + row * VL, j->n_panel);
+    if (j->m_panel) outer_pack(OUTER_ROWS, (const float *)a->a + (first + row) * a->a_col, a->m, j->left + row * OUTER_ROWS, j->m_panel);
+    if (j->n_panel) outer_pack(VL, (const float *)a->b + (first + row) * a->b_row, a->n, j->right + row * VL, j->n_panel);
 }
 
 /* One panel of C's rows, `vectors` of its columns. */
@@ -45,7 +46,8 @@ static void store_panel(const weft_matmul_args *a, int64_t row, int64_t column, 
 }
 
 /* sums: [vectors, in tiles][panel of rows][OUTER_ROWS][VL] */
-static void run_item(const struct job *j, int64_t rows, int64_t item, bool add, float *sums) {
+static void run_item(const struct job *j, int64_t first_row, int64_t rows, int64_t item, bool add, float *sums) {
+    const float *a = (const float *)j->a->a + first_row * j->a->a_col, *b = (const float *)j->a->b + first_row * j->a->b_row;
     const int64_t mi = item % j->m_items, ni = item / j->m_items;
     const int64_t m = mi * j->m_panels / j->m_items, panels = (mi + 1) * j->m_panels / j->m_items - m;
     const int64_t n = ni * j->n_panels / j->n_items, vectors = (ni + 1) * j->n_panels / j->n_items - n;
@@ -53,10 +55,12 @@ static void run_item(const struct job *j, int64_t rows, int64_t item, bool add, 
     for (int64_t from = 0; from < rows; from += OUTER_CHAIN)
         for (int64_t tile = 0; tile < tiles; tile++) {
             const int64_t first = tile * vectors / tiles, count = (tile + 1) * vectors / tiles - first;
-            struct outer_args t = { .segs = 1, .k = MIN(OUTER_CHAIN, rows - from), .b_step = VL };
-            for (int64_t v = 0; v < count; v++) t.b[v] = j->right + (n + first + v) * j->n_panel + from * VL;
+            struct outer_args t = { .segs = 1, .k = MIN(OUTER_CHAIN, rows - from), .a_step = j->m_panel ? OUTER_ROWS : j->a->a_col,
+                                    .b_step = j->n_panel ? VL : j->a->b_row };
+            for (int64_t v = 0; v < count; v++)
+                t.b[v] = j->n_panel ? j->right + (n + first + v) * j->n_panel + from * VL : b + from * t.b_step + (n + first + v) * VL;
             for (int64_t p = 0; p < panels; p++) {
-                t.a = j->left + (m + p) * j->m_panel + from * OUTER_ROWS;
+                t.a = j->m_panel ? j->left + (m + p) * j->m_panel + from * OUTER_ROWS : a + from * t.a_step + (m + p) * OUTER_ROWS;
                 t.c = sums + (first * panels + p * count) * OUTER_ROWS * VL;
                 ISA_NAME(weft_outer)[from > 0][count - 1](&t);
             }
@@ -77,7 +81,7 @@ static void run(const weft_env *env, const struct job *j, int threads) {
             if (!cancelled(env)) pack_row(j, first, row);
 #pragma omp for schedule(dynamic)
         for (int64_t item = 0; item < j->m_items * j->n_items; item++)
-            if (!cancelled(env)) run_item(j, rows, item, j->a->accumulate || first > 0, j->scratch + (size_t)omp_get_thread_num() * SUMS);
+            if (!cancelled(env)) run_item(j, first, rows, item, j->a->accumulate || first > 0, j->scratch + (size_t)omp_get_thread_num() * SUMS);
     }
 }
 
@@ -96,8 +100,8 @@ static void cut_items(struct job *j, int threads) {
 static void set_block(struct job *j, int64_t rows) {
     j->block = rows;
     /* 64 bytes more keep panels from falling on the same places in the cache. */
-    j->m_panel = (rows * OUTER_ROWS + 31) / 16 * 16;
-    j->n_panel = rows * VL + 16;
+    j->m_panel = j->a->m % OUTER_ROWS || j->a->a_col > NEAR ? (rows * OUTER_ROWS + 31) / 16 * 16 : 0;
+    j->n_panel = j->a->n % VL || j->a->b_row > NEAR ? rows * VL + 16 : 0;
 }
 
 static size_t scratch_bytes(const struct job *j, int threads) {

@@ -15,6 +15,9 @@
 enum {
     MOST_POINT_BYTES = 6 << 20,         /* of a block's V and DY */
     LEAST_TILES = 96,           /* of a block, where scratch allows: the way to dw then costs little beside the products */
+    FEW_POINT_BYTES = 1 << 20,  /* the same where all sums are kept from block to block: it then stays in a core's own cache */
+    FEW_TILES = 32,
+    MOST_SUMS = 3 << 19,        /* bytes of all sums, to be kept so */
     ITEM_OUTPUTS = 64,
     ITEM_PANELS = ITEM_OUTPUTS / OUTER_ROWS,
     PAD = 16                    /* floats between arrays walked side by side, which else would fall on the same cache lines */
@@ -27,8 +30,11 @@ struct job {
     int64_t block;                                  /* tiles of a block */
     int64_t o_panels, c_panels, o_groups, c_groups;
     int64_t o_panel, c_panel;                       /* floats of a panel; panels follow one another, then points */
-    size_t zeros, sums;                             /* floats: of a row of zeros, of a thread's sums */
-    float *dy, *v, *scratch;                        /* scratch: the zeros, then each thread's sums */
+    int64_t o_most, c_most;                         /* panels of the largest item */
+    int64_t point_sums;                             /* floats from one point's sums to the next's */
+    bool keeps;                                     /* every item has sums of its own, through all blocks */
+    size_t zeros, sums;                             /* floats: of a row of zeros, of a thread's (or an item's) sums */
+    float *dy, *v, *scratch;                        /* scratch: the zeros, then the sums */
 };
 
 /* ---- inputs ------------------------------------------------------------------------------------------------- */
@@ -96,15 +102,15 @@ INLINE void transform_dy(const int m, const struct job *j, int64_t first, int64_
 
 /* The sums of one point for an item: sums[panel of o][vector][OUTER_ROWS][VL]. */
 static void multiply_point(const struct job *j, int64_t point, int64_t tiles, int64_t o_panel, int64_t o_panels, int64_t c_panel, int64_t vectors,
-                           float *sums) {
+                           bool add, float *sums) {
     const float *dy = j->dy + (point * j->o_panels + o_panel) * j->o_panel, *v = j->v + (point * j->c_panels + c_panel) * j->c_panel;
     for (int64_t from = 0; from < tiles; from += OUTER_CHAIN) {
-        struct outer_args t = { .segs = 1, .k = MIN(OUTER_CHAIN, tiles - from), .b_step = VL };
+        struct outer_args t = { .segs = 1, .k = MIN(OUTER_CHAIN, tiles - from), .a_step = OUTER_ROWS, .b_step = VL };
         for (int64_t i = 0; i < vectors; i++) t.b[i] = v + i * j->c_panel + from * VL;
         for (int64_t p = 0; p < o_panels; p++) {
             t.a = dy + p * j->o_panel + from * OUTER_ROWS;
-            t.c = sums + p * OUTER_VECTORS * OUTER_ROWS * VL;
-            ISA_NAME(weft_outer)[from > 0][vectors - 1](&t);
+            t.c = sums + p * j->c_most * OUTER_ROWS * VL;
+            ISA_NAME(weft_outer)[add || from > 0][vectors - 1](&t);
         }
     }
 }
@@ -128,31 +134,45 @@ INLINE void store_row(const int m, const weft_conv2d_grad_weight_args *a, int64_
     }
 }
 
-static void run_item(const weft_env *env, const struct job *j, int64_t tiles, int64_t item, bool add, float *sums) {
-    const weft_conv2d_grad_weight_args *a = j->a;
+/* An item's part of dw, in panels; what is named `most` elsewhere. */
+struct part { int64_t o_panel, o_panels, c_panel, vectors; };
+
+static struct part part_of(const struct job *j, int64_t item) {
     const int64_t o_group = item % j->o_groups, c_group = item / j->o_groups;
-    const int64_t o_panel = o_group * j->o_panels / j->o_groups, o_panels = (o_group + 1) * j->o_panels / j->o_groups - o_panel;
-    const int64_t c_panel = c_group * OUTER_VECTORS, vectors = MIN(OUTER_VECTORS, j->c_panels - c_panel);
-    const int64_t ld = ITEM_PANELS * OUTER_VECTORS * OUTER_ROWS * VL + PAD;
+    struct part p = { .o_panel = o_group * j->o_panels / j->o_groups, .c_panel = c_group * j->c_panels / j->c_groups };
+    p.o_panels = (o_group + 1) * j->o_panels / j->o_groups - p.o_panel;
+    p.vectors = (c_group + 1) * j->c_panels / j->c_groups - p.c_panel;
+    return p;
+}
+
+static void store_item(const struct job *j, const struct part *part, bool add, const float *sums) {
+    const weft_conv2d_grad_weight_args *a = j->a;
+    for (int64_t p = 0; p < part->o_panels; p++)
+        for (int64_t r = 0; r < OUTER_ROWS && (part->o_panel + p) * OUTER_ROWS + r < a->o; r++)
+            for (int64_t i = 0; i < part->vectors; i++) {
+                const int64_t o = (part->o_panel + p) * OUTER_ROWS + r, c = (part->c_panel + i) * VL;
+                const float *from = sums + ((p * j->c_most + i) * OUTER_ROWS + r) * VL;
+                if (j->m == 4) store_row(4, a, o, c, add, from, j->point_sums);
+                else store_row(2, a, o, c, add, from, j->point_sums);
+            }
+}
+
+/* The block of `count` tiles from tile `first` on. */
+static void run_item(const weft_env *env, const struct job *j, int64_t first, int64_t count, int64_t item) {
+    const struct part p = part_of(j, item);
+    float *sums = j->scratch + j->zeros + (size_t)(j->keeps ? item : omp_get_thread_num()) * j->sums;
     for (int64_t point = 0; point < j->points; point++) {
         if (cancelled(env)) return;
-        multiply_point(j, point, tiles, o_panel, o_panels, c_panel, vectors, sums + point * ld);
+        multiply_point(j, point, count, p.o_panel, p.o_panels, p.c_panel, p.vectors, j->keeps && first > 0, sums + point * j->point_sums);
     }
-    for (int64_t p = 0; p < o_panels; p++)
-        for (int64_t r = 0; r < OUTER_ROWS && (o_panel + p) * OUTER_ROWS + r < a->o; r++)
-            for (int64_t i = 0; i < vectors; i++) {
-                const int64_t o = (o_panel + p) * OUTER_ROWS + r, c = (c_panel + i) * VL;
-                const float *from = sums + ((p * OUTER_VECTORS + i) * OUTER_ROWS + r) * VL;
-                if (j->m == 4) store_row(4, a, o, c, add, from, ld);
-                else store_row(2, a, o, c, add, from, ld);
-            }
+    if (!j->keeps) store_item(j, &p, j->a->accumulate || first > 0, sums);
+    else if (first + count == j->tiles) store_item(j, &p, j->a->accumulate, sums);
 }
 
 static void run(const weft_env *env, const struct job *j, int threads) {
 #pragma omp parallel num_threads(threads)
     for (int64_t first = 0; first < j->tiles; first += j->block) {
         const int64_t count = MIN(j->block, j->tiles - first);
-        float *sums = j->scratch + j->zeros + (size_t)omp_get_thread_num() * j->sums;
 #pragma omp for schedule(dynamic, 4)
         for (int64_t t = 0; t < count; t++) {
             if (cancelled(env)) continue;
@@ -163,7 +183,7 @@ static void run(const weft_env *env, const struct job *j, int threads) {
         }
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < j->o_groups * j->c_groups; i++)
-            if (!cancelled(env)) run_item(env, j, count, i, j->a->accumulate || first > 0, sums);
+            if (!cancelled(env)) run_item(env, j, first, count, i);
     }
 }
 
@@ -176,8 +196,12 @@ static struct job job_of(const weft_conv2d_grad_weight_args *a, int m) {
     j.o_panels = (a->o + VL - 1) / VL * (VL / OUTER_ROWS);
     j.c_groups = (j.c_panels + OUTER_VECTORS - 1) / OUTER_VECTORS;
     j.o_groups = (j.o_panels + ITEM_PANELS - 1) / ITEM_PANELS;
+    j.c_most = (j.c_panels + j.c_groups - 1) / j.c_groups;
+    j.o_most = (j.o_panels + j.o_groups - 1) / j.o_groups;
+    j.point_sums = j.o_most * j.c_most * OUTER_ROWS * VL + PAD;
     j.zeros = (size_t)(MAX(a->c, a->o) + 15) / 16 * 16;
-    j.sums = (size_t)(j.points * (ITEM_PANELS * OUTER_VECTORS * OUTER_ROWS * VL + PAD));
+    j.sums = (size_t)(j.points * j.point_sums);
+    j.keeps = (int64_t)(j.sums * sizeof(float)) * j.o_groups * j.c_groups <= MOST_SUMS;
     return j;
 }
 
@@ -188,14 +212,17 @@ static void set_block(struct job *j, int64_t tiles) {
 }
 
 static size_t scratch_bytes(const struct job *j, int threads) {
-    return ((size_t)(j->points * (j->o_panels * j->o_panel + j->c_panels * j->c_panel)) + j->zeros + (size_t)threads * j->sums) * sizeof(float);
+    const int64_t sums = j->keeps ? j->o_groups * j->c_groups : threads;
+    return ((size_t)(j->points * (j->o_panels * j->o_panel + j->c_panels * j->c_panel)) + j->zeros + (size_t)sums * j->sums) * sizeof(float);
 }
 
 int ISA_NAME(weft_winograd_grad)(const weft_env *env, const weft_conv2d_grad_weight_args *a, int m) {
     struct job j = job_of(a, m);
     int threads = threads_for(env, (double)j.tiles * j.points * (double)a->c * (double)a->o / 8);
     const int64_t tile_bytes = j.points * (j.c_panels * VL + j.o_panels * OUTER_ROWS) * (int64_t)sizeof(float);
-    const int64_t blocks = (j.tiles - 1) / MAX(LEAST_TILES, MOST_POINT_BYTES / tile_bytes) + 1;
+    j.keeps = j.keeps && (j.sums * (size_t)(j.o_groups * j.c_groups) + j.zeros) * sizeof(float) + FEW_POINT_BYTES <= env->scratch_hint;
+    const int64_t most = j.keeps ? MAX(FEW_TILES, FEW_POINT_BYTES / tile_bytes) : MAX(LEAST_TILES, MOST_POINT_BYTES / tile_bytes);
+    const int64_t blocks = (j.tiles - 1) / most + 1;
     set_block(&j, (j.tiles + blocks - 1) / blocks);
     /* Blocks cut sums, so the number of threads has no say in them: fewer threads first, then smaller blocks. */
     while (scratch_bytes(&j, 1) > env->scratch_hint && j.block > LEAST_TILES / 2) set_block(&j, j.block / 2);
