@@ -15,7 +15,9 @@
 #include "kernels/cpu/winograd_transform.h"
 
 enum {
-    MOST_V = 8 << 20,          /* bytes of a block's V: the part of the cache that all cores share */
+    NEAR_V = 1 << 20,           /* bytes of a block's V for each thread: it stays in the core's own cache, … */
+    MANY_TILES = 160,           /* … unless these are fewer tiles for each thread: then weights are transformed too often, … */
+    MOST_V = 8 << 20,           /* … and V goes up to the part of the cache that all cores share */
     FEW_TILES = 32,             /* blocks and items are not cut smaller than this for the cache or for balance */
     LEAST_TILES = 8,            /* but for want of memory */
     PAD = 16                    /* floats between arrays walked side by side, which else would fall on the same cache lines */
@@ -219,7 +221,7 @@ static struct job job_of(const weft_conv2d_args *a, int m) {
     return j;
 }
 
-/* Sizes that follow from the block's; returns the bytes of scratch. */
+/* Sizes that follow from the block's, on which no sum depends; returns the bytes of scratch. */
 static size_t set_block(struct job *j, int64_t block, int threads) {
     j->block = block;
     j->v_point = block * j->ld + PAD;
@@ -245,7 +247,8 @@ int ISA_NAME(weft_winograd)(const weft_env *env, const weft_conv2d_args *a, int 
     struct job j = job_of(a, m);
     int threads = threads_for(env, (double)j.tiles * j.points * (double)a->c * (double)a->o / 8);
     const int64_t tile_bytes = j.chunks * j.points * j.ld * (int64_t)sizeof(float);
-    const int64_t blocks = (j.tiles - 1) / MAX(FEW_TILES, MOST_V / tile_bytes) + 1;
+    const int64_t near = MAX(NEAR_V / tile_bytes, MANY_TILES) * threads;
+    const int64_t blocks = (j.tiles - 1) / MAX(FEW_TILES, MIN(near, MOST_V / tile_bytes)) + 1;
     size_t bytes = set_block(&j, (j.tiles + blocks - 1) / blocks, threads);
     while (bytes > env->scratch_hint || !(j.scratch = env->alloc(env->owner, bytes)))
         if (!(bytes = shrink(&j, &threads))) return WEFT_K_NO_MEMORY;
