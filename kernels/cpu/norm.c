@@ -4,6 +4,7 @@
  * however far the mean is from zero. The result is (x − m)·a + b with m the mean rounded to float, where x − m is
  * exact for x near m; b carries what the rounding of m left out.
  */
+#include "kernels/cpu/norm.h"
 #include "kernels/cpu/simd_double.h"
 #include "kernels/cpu/simd_math.h"
 #include "kernels/cpu/threads.h"
@@ -136,8 +137,16 @@ int ISA_NAME(group_norm)(const weft_env *env, const weft_group_norm_args *a) {
     g.mean = (float *)(g.square + items * a->c);
     g.scale = g.mean + a->n * a->c;
     g.shift = g.scale + a->n * a->c;
-#pragma omp parallel num_threads(threads_for(env, (double)a->n * (double)a->pixels * (double)a->c))
-    {
+    const int threads = threads_for(env, (double)a->n * (double)a->pixels * (double)a->c);
+#pragma omp parallel num_threads(threads)
+    if (norm_by_images(a->n, threads)) {
+#pragma omp for
+        for (int64_t i = 0; i < a->n; i++) {
+            for (int64_t k = 0; k < g.chunks; k++) sum_chunk(&g, i * g.chunks + k);
+            for (int64_t k = 0; k < a->groups; k++) finish_group(&g, i, k);
+            for (int64_t k = 0; k < g.chunks; k++) apply_chunk(&g, i * g.chunks + k);
+        }
+    } else {
 #pragma omp for
         for (int64_t i = 0; i < items; i++) sum_chunk(&g, i);
 #pragma omp for

@@ -4,11 +4,13 @@
  * in float over STRETCH pixels or less, in double beyond; the second gives dx = dz·scale + (x − mean)·along + level, where along
  * and level are a group's: −rstd²·(mean of dz·gamma·x̂) and −rstd·(mean of dz·gamma).
  */
+#include "kernels/cpu/norm.h"
 #include "kernels/cpu/simd_math.h"
 #include "kernels/cpu/threads.h"
 
 #define WIDE 2              /* vectors of channels that are summed side by side */
 #define STRETCH 64          /* additions in float */
+#define NEAR_IMAGE (1 << 20)    /* bytes of x and dx that stay in a core's own cache from one pass to the next */
 
 /* ---- group norm ----------------------------------------------------------------------------------------- */
 
@@ -19,6 +21,8 @@ struct group_norm {
     double *sum, *product;              /* (n, chunks, c): of dz and dz·(x − mean) */
     float *mean, *scale, *along, *level;        /* (n, c) */
     float *beta;                        /* c */
+    float *dz;                          /* where the first pass leaves dz for the second: dx, or NULL */
+    const float *dy;                    /* what the second pass reads: dy, or dz */
 };
 
 INLINE vf load(const float *p, int64_t n) { return n >= VL ? vf_load(p) : vf_load_n(p, n); }
@@ -28,7 +32,7 @@ INLINE void store(float *p, vf v, int64_t n) {
 }
 
 /* Sums over `pixels` for `wide` vectors of channels, of which the last may be short: `left` channels in all. */
-INLINE void sum_channels(const weft_activation act, const int wide, const struct group_norm *g, const float *x, const float *dy,
+INLINE void sum_channels(const weft_activation act, const int wide, const struct group_norm *g, const float *x, const float *dy, float *to,
                          int64_t channel, int64_t constants, int64_t pixels, int64_t left, double *sum, double *product) {
     const int64_t c = g->a->c;
     double s[WIDE * VL] = { 0 }, q[WIDE * VL] = { 0 };
@@ -47,6 +51,7 @@ INLINE void sum_channels(const weft_activation act, const int wide, const struct
                 const vf d = load(x + p * c + i * VL, left - i * VL) - mean[i];
                 vf dz = load(dy + p * c + i * VL, left - i * VL);
                 if (act != WEFT_ACT_NONE) dz *= vf_activate_slope(act, d * scale[i] + beta[i]);
+                if (act != WEFT_ACT_NONE && to) store(to + p * c + i * VL, dz, left - i * VL);
                 some[i] += dz;
                 products[i] += dz * d;
             }
@@ -66,11 +71,13 @@ INLINE void sum_chunk(const weft_activation act, const struct group_norm *g, int
     const int64_t c = g->a->c, image = item / g->chunks, start = item % g->chunks * g->chunk;
     const int64_t pixels = MIN(g->chunk, g->a->pixels - start), at = (image * g->a->pixels + start) * c;
     const float *x = (const float *)g->a->x + at, *dy = (const float *)g->a->dy + at;
+    float *to = g->dz ? g->dz + at : NULL;
     double *sum = g->sum + item * c, *product = g->product + item * c;
     int64_t i = 0;
     for (; i + WIDE * VL <= c; i += WIDE * VL)
-        sum_channels(act, WIDE, g, x + i, dy + i, i, image * c + i, pixels, WIDE * VL, sum + i, product + i);
-    for (; i < c; i += VL) sum_channels(act, 1, g, x + i, dy + i, i, image * c + i, pixels, c - i, sum + i, product + i);
+        sum_channels(act, WIDE, g, x + i, dy + i, to ? to + i : NULL, i, image * c + i, pixels, WIDE * VL, sum + i, product + i);
+    for (; i < c; i += VL)
+        sum_channels(act, 1, g, x + i, dy + i, to ? to + i : NULL, i, image * c + i, pixels, c - i, sum + i, product + i);
 }
 
 INLINE void apply_chunk(const weft_activation act, const struct group_norm *g, int64_t item) {
@@ -78,7 +85,7 @@ INLINE void apply_chunk(const weft_activation act, const struct group_norm *g, i
     const int64_t pixels = MIN(g->chunk, g->a->pixels - start), at = (image * g->a->pixels + start) * c;
     const float *mean = g->mean + image * c, *scale = g->scale + image * c, *along = g->along + image * c, *level = g->level + image * c;
     for (int64_t p = 0; p < pixels; p++) {
-        const float *x = (const float *)g->a->x + at + p * c, *dy = (const float *)g->a->dy + at + p * c;
+        const float *x = (const float *)g->a->x + at + p * c, *dy = g->dy + at + p * c;
         float *dx = (float *)g->a->dx + at + p * c;
         for (int64_t i = 0; i < c; i += VL) {
             const int64_t n = c - i;
@@ -112,11 +119,11 @@ static void prepare(const struct group_norm *g) {
     const weft_group_norm_grad_args *a = g->a;
     const float *gamma = a->gamma, *beta = a->beta, *mean = a->mean, *rstd = a->rstd;
     const int64_t width = a->c / a->groups;
-    for (int64_t i = 0; i < a->n * a->c; i++) {
-        const int64_t group = i / a->c * a->groups + i % a->c / width;
-        g->mean[i] = mean[group];
-        g->scale[i] = rstd[group] * (gamma ? gamma[i % a->c] : 1);
-    }
+    for (int64_t group = 0, i = 0; group < a->n * a->groups; group++)
+        for (int64_t k = group % a->groups * width, end = k + width; k < end; k++, i++) {
+            g->mean[i] = mean[group];
+            g->scale[i] = rstd[group] * (gamma ? gamma[k] : 1);
+        }
     for (int64_t i = 0; i < a->c; i++) g->beta[i] = beta ? beta[i] : 0;
 }
 
@@ -180,18 +187,34 @@ int ISA_NAME(group_norm_grad)(const weft_env *env, const weft_group_norm_grad_ar
     g.level = g.along + constants;
     g.beta = g.level + constants;
     prepare(&g);
-#pragma omp parallel num_threads(threads_for(env, 4 * (double)a->n * (double)a->pixels * (double)a->c))
-    {
+    const int threads = threads_for(env, 4 * (double)a->n * (double)a->pixels * (double)a->c);
+    const bool by_images = norm_by_images(a->n, threads);
+    /* In the cache dz is kept rather than worked out twice; the two may differ in the last bit, so threads have no say in it. */
+    if (a->act != WEFT_ACT_NONE && 2 * a->pixels * a->c * (int64_t)sizeof(float) <= NEAR_IMAGE) g.dz = a->dx;
+    g.dy = g.dz ? g.dz : a->dy;
+    const struct passes first = passes[a->act], second = passes[g.dz ? WEFT_ACT_NONE : a->act];
+#pragma omp parallel num_threads(threads)
+    if (by_images) {
+#pragma omp for
+        for (int64_t i = 0; i < a->n; i++) {
+            if (cancelled(env)) continue;
+            for (int64_t k = 0; k < g.chunks; k++) first.sum(&g, i * g.chunks + k);
+            for (int64_t k = 0; k < a->groups; k++) finish_group(&g, i, k);
+            for (int64_t k = 0; k < (a->dx ? g.chunks : 0); k++) second.apply(&g, i * g.chunks + k);
+        }
+#pragma omp for
+        for (int64_t i = 0; i < a->c; i++) store_channel(&g, i);
+    } else {
 #pragma omp for
         for (int64_t i = 0; i < items; i++)
-            if (!cancelled(env)) passes[a->act].sum(&g, i);
+            if (!cancelled(env)) first.sum(&g, i);
 #pragma omp for
         for (int64_t i = 0; i < a->n * a->groups; i++) finish_group(&g, i / a->groups, i % a->groups);
 #pragma omp for nowait
         for (int64_t i = 0; i < a->c; i++) store_channel(&g, i);
 #pragma omp for
         for (int64_t i = 0; i < (a->dx ? items : 0); i++)
-            if (!cancelled(env)) passes[a->act].apply(&g, i);
+            if (!cancelled(env)) second.apply(&g, i);
     }
     env->release(env->owner, g.sum, bytes);
     return cancelled(env) ? WEFT_K_CANCELLED : WEFT_K_OK;
