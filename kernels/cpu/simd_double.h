@@ -20,11 +20,15 @@ INLINE vd vd_load(const double *p) {
     return v;
 }
 INLINE double vd_sum(vd v) {
-    double t[VD];
-    vd_store(t, v);
-    for (int w = VD / 2; w; w /= 2)
-        for (int i = 0; i < w; i++) t[i] += t[i + w];
-    return t[0];
+#if VD == 8
+    typedef double vh __attribute__((vector_size(32)));
+    const vh h = __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+    return (h[0] + h[2]) + (h[1] + h[3]);
+#elif VD == 4
+    return (v[0] + v[2]) + (v[1] + v[3]);
+#else
+    return v[0] + v[1];
+#endif
 }
 
 #endif
