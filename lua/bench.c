@@ -10,36 +10,11 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include "lua/bench.h"
 #include "lua/cli.h"
 #include "lua/commands.h"
 #include "nodes/text/clip_text.h"
-#include "nodes/unet/unet2d_condition.h"
 #include "nodes/vae/autoencoder_kl.h"
-#include "runtime/autograd.h"
-
-typedef struct bench_options {
-    int threads, runs, precision, dtype, batch, size;
-    bool json;
-    const char *device;
-} bench_options;
-
-/* What a benchmark holds between runs. */
-typedef struct bench_state {
-    const bench_options *o;
-    weft_rng *rng;
-    weft_tree *tree;
-    weft_tensor *in[6];
-    const struct op_case *op;
-} bench_state;
-
-typedef struct bench {
-    const char *name, *summary;
-    void (*setup)(weft_ctx *c, bench_state *s);
-    void (*run)(weft_ctx *c, bench_state *s);               /* models; */
-    weft_tensor *(*op)(weft_ctx *c, bench_state *s);        /* or an operation, on each of the cases */
-    const struct op_case *cases;
-    bool gradients;                                         /* of everything that goes into the operation, by a random seed */
-} bench;
 
 static double now(void) {
     struct timespec t;
@@ -47,15 +22,20 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static weft_tensor *noise(weft_ctx *c, bench_state *s, int rank, const int64_t *shape) {
+weft_tensor *bench_noise(weft_ctx *c, bench_state *s, int rank, const int64_t *shape) {
     return weft_ref(weft_randn(c, s->rng, WEFT_F32, rank, shape));
 }
 
-static void make_tree(weft_ctx *c, bench_state *s, const char *name, weft_walk_fn *walk, const void *config) {
+weft_dtype bench_dtype(const bench_state *s) {
     static const weft_dtype types[] = { WEFT_F32, WEFT_F16, WEFT_BF16 };
+    return types[s->o->dtype];
+}
+
+void bench_make_tree(weft_ctx *c, bench_state *s, const char *name, weft_walk_fn *walk, const void *config,
+                     weft_dtype type) {
     s->tree = weft_tree_new(c, name);
     if (!s->tree) return;
-    weft_tree_make(s->tree, types[s->o->dtype], 0);
+    weft_tree_make(s->tree, type, 0);
     weft_tree_set_frozen(s->tree, true);
     if (weft_tree_check(c, s->tree, walk, (void *)config, false)) return;
 }
@@ -64,10 +44,10 @@ static void make_tree(weft_ctx *c, bench_state *s, const char *name, weft_walk_f
 
 static void unet_setup(weft_ctx *c, bench_state *s) {
     int64_t n = s->o->batch ? s->o->batch : 2, side = s->o->size ? s->o->size / 8 : 64;
-    make_tree(c, s, "unet", weft_unet_walk, &weft_unet_sd15);
-    s->in[0] = noise(c, s, WEFT_SHAPE(n, side, side, 4));
+    bench_make_tree(c, s, "unet", weft_unet_walk, &weft_unet_sd15, bench_dtype(s));
+    s->in[0] = bench_noise(c, s, WEFT_SHAPE(n, side, side, 4));
     s->in[1] = weft_ref(weft_full(c, WEFT_F32, WEFT_SHAPE(n), 500));
-    s->in[2] = noise(c, s, WEFT_SHAPE(n, 77, 768));
+    s->in[2] = bench_noise(c, s, WEFT_SHAPE(n, 77, 768));
 }
 
 static void unet_run(weft_ctx *c, bench_state *s) {
@@ -85,11 +65,11 @@ static weft_unet_config half_unet(void) {
 static void train_setup(weft_ctx *c, bench_state *s) {
     weft_unet_config config = half_unet();
     int64_t n = s->o->batch ? s->o->batch : 2, side = s->o->size ? s->o->size / 8 : 64;
-    make_tree(c, s, "unet", weft_unet_walk, &config);
-    s->in[0] = noise(c, s, WEFT_SHAPE(n, side, side, 4));
+    bench_make_tree(c, s, "unet", weft_unet_walk, &config, bench_dtype(s));
+    s->in[0] = bench_noise(c, s, WEFT_SHAPE(n, side, side, 4));
     s->in[1] = weft_ref(weft_full(c, WEFT_F32, WEFT_SHAPE(n), 500));
-    s->in[2] = noise(c, s, WEFT_SHAPE(n, 77, 768));
-    s->in[3] = noise(c, s, WEFT_SHAPE(n, side, side, 4));
+    s->in[2] = bench_noise(c, s, WEFT_SHAPE(n, 77, 768));
+    s->in[3] = bench_noise(c, s, WEFT_SHAPE(n, side, side, 4));
     if (s->tree && weft_tree_train(c, s->tree, NULL, true)) return;
 }
 
@@ -112,7 +92,7 @@ static void train_run(weft_ctx *c, bench_state *s) {
 
 static void text_setup(weft_ctx *c, bench_state *s) {
     int64_t n = s->o->batch ? s->o->batch : 2;
-    make_tree(c, s, "text_encoder", weft_clip_text_walk, &weft_clip_text_l14);
+    bench_make_tree(c, s, "text_encoder", weft_clip_text_walk, &weft_clip_text_l14, bench_dtype(s));
     s->in[0] = weft_ref(weft_randint(c, s->rng, 0, 49000, WEFT_SHAPE(n, 77)));
 }
 
@@ -124,16 +104,16 @@ static void text_run(weft_ctx *c, bench_state *s) {
 
 static void decode_setup(weft_ctx *c, bench_state *s) {
     int64_t n = s->o->batch ? s->o->batch : 1, side = s->o->size ? s->o->size / 8 : 64;
-    make_tree(c, s, "vae", weft_vae_walk_decoder, &weft_vae_sd);
-    s->in[0] = noise(c, s, WEFT_SHAPE(n, side, side, 4));
+    bench_make_tree(c, s, "vae", weft_vae_walk_decoder, &weft_vae_sd, bench_dtype(s));
+    s->in[0] = bench_noise(c, s, WEFT_SHAPE(n, side, side, 4));
 }
 
 static void decode_run(weft_ctx *c, bench_state *s) { weft_vae_decode(c, weft_root(s->tree), &weft_vae_sd, s->in[0]); }
 
 static void encode_setup(weft_ctx *c, bench_state *s) {
     int64_t n = s->o->batch ? s->o->batch : 1, side = s->o->size ? s->o->size : 512;
-    make_tree(c, s, "vae", weft_vae_walk_encoder, &weft_vae_sd);
-    s->in[0] = noise(c, s, WEFT_SHAPE(n, side, side, 3));
+    bench_make_tree(c, s, "vae", weft_vae_walk_encoder, &weft_vae_sd, bench_dtype(s));
+    s->in[0] = bench_noise(c, s, WEFT_SHAPE(n, side, side, 3));
 }
 
 static void encode_run(weft_ctx *c, bench_state *s) { weft_vae_encode(c, weft_root(s->tree), &weft_vae_sd, s->in[0]); }
@@ -143,28 +123,28 @@ static void encode_run(weft_ctx *c, bench_state *s) { weft_vae_encode(c, weft_ro
 typedef struct op_case { int64_t a, b, c, d, e; } op_case;
 
 static void gemm_setup(weft_ctx *c, bench_state *s) {       /* rows, inputs, outputs */
-    s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b));
-    s->in[1] = noise(c, s, WEFT_SHAPE(s->op->c, s->op->b));
+    s->in[0] = bench_noise(c, s, WEFT_SHAPE(s->op->a, s->op->b));
+    s->in[1] = bench_noise(c, s, WEFT_SHAPE(s->op->c, s->op->b));
 }
 static weft_tensor *gemm_op(weft_ctx *c, bench_state *s) { return weft_linear(c, s->in[0], s->in[1], NULL, WEFT_ACT_NONE, NULL); }
 
 static void conv_setup(weft_ctx *c, bench_state *s) {       /* images, side, inputs, outputs */
-    s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->b, s->op->c));
-    s->in[1] = noise(c, s, WEFT_SHAPE(s->op->d, s->op->c, 3, 3));
+    s->in[0] = bench_noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->b, s->op->c));
+    s->in[1] = bench_noise(c, s, WEFT_SHAPE(s->op->d, s->op->c, 3, 3));
 }
 static weft_tensor *conv_op(weft_ctx *c, bench_state *s) { return weft_conv2d(c, s->in[0], s->in[1], NULL, WEFT_CONV_SAME(3), NULL, NULL); }
 
 static void attention_setup(weft_ctx *c, bench_state *s) {  /* images, queries, keys, heads, width */
-    s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->d, s->op->e));
-    s->in[1] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->c, s->op->d, s->op->e));
-    s->in[2] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->c, s->op->d, s->op->e));
+    s->in[0] = bench_noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->d, s->op->e));
+    s->in[1] = bench_noise(c, s, WEFT_SHAPE(s->op->a, s->op->c, s->op->d, s->op->e));
+    s->in[2] = bench_noise(c, s, WEFT_SHAPE(s->op->a, s->op->c, s->op->d, s->op->e));
 }
 static weft_tensor *attention_op(weft_ctx *c, bench_state *s) { return weft_attention(c, s->in[0], s->in[1], s->in[2], 0, false); }
 
 static void norm_setup(weft_ctx *c, bench_state *s) {       /* images, side, channels */
-    s->in[0] = noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->b, s->op->c));
-    s->in[1] = noise(c, s, WEFT_SHAPE(s->op->c));
-    s->in[2] = noise(c, s, WEFT_SHAPE(s->op->c));
+    s->in[0] = bench_noise(c, s, WEFT_SHAPE(s->op->a, s->op->b, s->op->b, s->op->c));
+    s->in[1] = bench_noise(c, s, WEFT_SHAPE(s->op->c));
+    s->in[2] = bench_noise(c, s, WEFT_SHAPE(s->op->c));
 }
 static weft_tensor *norm_op(weft_ctx *c, bench_state *s) { return weft_group_norm(c, s->in[0], 32, 1e-5, s->in[1], s->in[2], WEFT_ACT_SILU); }
 
@@ -186,7 +166,7 @@ static const op_case attention_grad_cases[] = { { 1, 4096, 4096, 8, 40 }, { 1, 1
                                                 { 1, 4096, 77, 8, 40 }, { 0 } };
 static const op_case norm_grad_cases[] = { { 16, 16, 128, 0, 0 }, { 4, 64, 128, 0, 0 }, { 1, 64, 320, 0, 0 }, { 1, 32, 640, 0, 0 }, { 0 } };
 
-static const bench benches[] = {
+static const bench operations[] = {
     { "sd15-unet", "one UNet evaluation, batch 2, 64×64 latents, 77 tokens", .setup = unet_setup, .run = unet_run },
     { "sd15-text", "the text encoder, batch 2, 77 tokens", .setup = text_setup, .run = text_run },
     { "vae-decode", "latent 64×64 to picture 512×512", .setup = decode_setup, .run = decode_run },
@@ -202,7 +182,14 @@ static const bench benches[] = {
     { "attn-grad", "attention and its gradients", .setup = attention_setup, .op = attention_op, .cases = attention_grad_cases, .gradients = true },
     { "norm-grad", "GroupNorm + SiLU and their gradients", .setup = norm_setup, .op = norm_op, .cases = norm_grad_cases, .gradients = true },
 };
-enum { BENCHES = sizeof benches / sizeof benches[0] };
+enum { OPERATIONS = sizeof operations / sizeof operations[0] };
+
+/* The i-th of all; NULL past the end. */
+static const bench *bench_at(int i) {
+    if (i < OPERATIONS) return &operations[i];
+    const bench *b = &bench_trainings[i - OPERATIONS];
+    return b->name ? b : NULL;
+}
 
 /* ---- running -------------------------------------------------------------------------------------------- */
 
@@ -220,7 +207,7 @@ static void shape_text(const op_case *op, char *out, size_t size) {
 static void print_line(const char *name, const op_case *op, const bench_result *r) {
     char shape[96] = "";
     if (op) shape_text(op, shape, sizeof shape);
-    printf("%-11s %-26s %10.3f ms %9.1f GFLOP/s %9.1f MiB\n", name, shape, r->seconds * 1e3, r->flops / r->seconds / 1e9, (double)r->peak / 0x1p20);
+    printf("%-18s %-26s %10.3f ms %9.1f GFLOP/s %9.1f MiB\n", name, shape, r->seconds * 1e3, r->flops / r->seconds / 1e9, (double)r->peak / 0x1p20);
     fflush(stdout);
 }
 
@@ -245,7 +232,7 @@ static void run_once(weft_ctx *c, const bench *b, bench_state *s) {
     if (y && !s->in[5]) {
         int64_t shape[WEFT_MAX_RANK];
         for (int d = 0; d < weft_rank(y); d++) shape[d] = weft_dim(y, d);
-        s->in[5] = noise(c, s, weft_rank(y), shape);
+        s->in[5] = bench_noise(c, s, weft_rank(y), shape);
     }
     if (y && weft_backward(c, y, s->in[5])) { /* told */ }
     weft_tape_end(c);
@@ -282,6 +269,7 @@ static int measure(const bench *b, const op_case *op, const bench_options *o, be
     weft_scope_end(c, scope, NULL);
     for (int i = 0; i < 6; i++) weft_unref(s.in[i]);
     weft_tree_free(s.tree);
+    bench_training_free(s.training);
     weft_rng_free(s.rng);
     free(seconds);
     weft_ctx_free(c);
@@ -317,16 +305,18 @@ static int run_bench(const bench *b, const bench_options *o) {
     return 0;
 }
 
-/* The benchmark's number; −1 after a message. */
-static int find_bench(const char *name) {
-    const char *names[BENCHES], *near;
-    for (int i = 0; i < BENCHES; i++) {
-        names[i] = benches[i].name;
-        if (!strcmp(name, names[i])) return i;
+/* NULL after a message. */
+static const bench *find_bench(const char *name) {
+    const char *names[64], *near;
+    int n = 0;
+    for (const bench *b; n < 64 && (b = bench_at(n)); n++) {
+        names[n] = b->name;
+        if (!strcmp(name, b->name)) return b;
     }
-    near = cli_nearest(name, names, BENCHES);
-    fprintf(stderr, "weft bench: there is no benchmark \"%s\"%s%s%s\nSee: weft bench --help\n", name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
-    return -1;
+    near = cli_nearest(name, names, n);
+    fprintf(stderr, "weft bench: there is no benchmark \"%s\"%s%s%s\nSee: weft bench --help\n", name,
+            near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    return NULL;
 }
 
 int command_bench(int argc, char **argv) {
@@ -342,21 +332,21 @@ int command_bench(int argc, char **argv) {
         { "device", CLI_TEXT, &o.device, "NAME", "cpu (default) or reference", 0, 0, NULL },
         { "json", CLI_FLAG, &o.json, NULL, "print JSON: one object a benchmark, in a list where there are several", 0, 0, NULL },
         { 0 } };
-    char details[1024] = "Benchmarks (default: all):";
-    for (int i = 0; i < BENCHES; i++)
-        snprintf(details + strlen(details), sizeof details - strlen(details), "\n  %-12s %s", benches[i].name, benches[i].summary);
+    char details[2048] = "Benchmarks (default: all of these):";
+    for (int i = 0; bench_at(i); i++)
+        snprintf(details + strlen(details), sizeof details - strlen(details), "%s\n  %-18s %s",
+                 i == OPERATIONS ? "\nTraining steps, when named:" : "", bench_at(i)->name, bench_at(i)->summary);
     const cli_command command = { "bench", "[NAME …] [--threads N] [--json]", "Times models and operations on this machine.", details, options, 0, -1 };
     int count, parsed = cli_parse(&command, argc, argv, &count), status = 0;
     if (parsed != CLI_RUN) return parsed == CLI_HELP ? 0 : 1;
-    int chosen[64], n = count ? (count < 64 ? count : 64) : BENCHES;
-    for (int i = 0; i < n; i++) {
-        chosen[i] = count ? find_bench(argv[i]) : i;
-        if (chosen[i] < 0) return 1;
-    }
+    const bench *chosen[64];
+    const int n = count ? (count < 64 ? count : 64) : OPERATIONS;
+    for (int i = 0; i < n; i++)
+        if (!(chosen[i] = count ? find_bench(argv[i]) : bench_at(i))) return 1;
     if (o.json && n > 1) puts("[");
     for (int i = 0; i < n && !status; i++) {
         if (o.json && i) puts(",");
-        status = run_bench(&benches[chosen[i]], &o);
+        status = run_bench(chosen[i], &o);
     }
     if (o.json) puts(n > 1 ? "\n]" : "");
     return status;
