@@ -324,14 +324,14 @@ static int graph_check(lua_State *L) {
 
 /* Where events go: the registry has, under the sink's address, a table {files = {…}, event = function or nil}. */
 struct sink { bind_state *b; };
-struct happening { struct sink *sink; const char *what, *node, *class_name, *file; double seconds; };
+struct happening { struct sink *sink; const char *what, *node, *class_name, *text; double seconds; };
 
 static int tell(lua_State *L) {
     const struct happening *h = lua_touserdata(L, 1);
     lua_rawgetp(L, LUA_REGISTRYINDEX, h->sink);
-    if (h->file) {
+    if (!strcmp(h->what, "wrote")) {
         lua_getfield(L, -1, "files");
-        lua_pushstring(L, h->file);
+        lua_pushstring(L, h->text);
         lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
         lua_pop(L, 1);
     }
@@ -339,25 +339,25 @@ static int tell(lua_State *L) {
     lua_pushstring(L, h->what);
     lua_pushstring(L, h->node);
     lua_pushstring(L, h->class_name);
-    lua_pushstring(L, h->file);
+    lua_pushstring(L, h->text);
     if (strcmp(h->what, "done")) lua_pushnil(L);
     else lua_pushnumber(L, h->seconds);
     lua_call(L, 5, 0);
     return 0;
 }
 
-static void on_event(void *user, const char *what, const char *node, const char *class_name, const char *file,
+static void on_event(void *user, const char *what, const char *node, const char *class_name, const char *text,
                      double seconds) {
     struct sink *sink = user;
-    struct happening h = { sink, what, node, class_name, file, seconds };
-    if (file || sink->b->tells_events) bind_protected(sink->b, tell, &h);
+    struct happening h = { sink, what, node, class_name, text, seconds };
+    if (text || sink->b->tells_events) bind_protected(sink->b, tell, &h);
 }
 
 /* What the state's runner tells goes to the run that goes on. */
-static void on_event_of_state(void *user, const char *what, const char *node, const char *class_name, const char *file,
+static void on_event_of_state(void *user, const char *what, const char *node, const char *class_name, const char *text,
                               double seconds) {
     bind_state *b = user;
-    if (b->sink) on_event(b->sink, what, node, class_name, file, seconds);
+    if (b->sink) on_event(b->sink, what, node, class_name, text, seconds);
 }
 
 static const char **read_targets(lua_State *L, int idx) {
@@ -419,7 +419,7 @@ static const char *const *read_options(lua_State *L, bool *events) {
     return targets;
 }
 
-/* g:run{targets = ids, event = function(what, node, class, file, seconds)} → the run. Inside another run (from a
+/* g:run{targets = ids, event = function(what, node, class, text, seconds)} → the run. Inside another run (from a
  * node written in Lua) it has a runner of its own, which lives as long as the result. */
 static int graph_run(lua_State *L) {
     bind_state *b = bind_open(L);

@@ -133,9 +133,12 @@ static int configure(lua_State *L) {
     weft_folders folders = folders_setting(L, s->folders, anchor);
     lua_pushvalue(L, anchor);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &anchor_key);
+    /* What the runner keeps comes from the old folders, in the old precision; otherwise trained models may be in it. */
+    if (memcmp(&folders, &s->folders, sizeof folders) || precision != s->precision) {
+        weft_runner_free(b->runner);
+        b->runner = NULL;
+    }
     s->folders = folders;
-    weft_runner_free(b->runner);        /* it knows the old folders */
-    b->runner = NULL;
     s->device = device;
     s->threads = threads;
     s->precision = precision;

@@ -33,7 +33,7 @@ typedef bool each_param(void *user, const char *name, weft_tensor *t);
 
 static weft_tree *tree_at(lua_State *L, int idx, const char *who) {
     weft_object *o = bind_object_try(L, idx);
-    weft_tree *t = o ? weft_object_tree(o) : NULL;
+    weft_tree *t = o && o->class->weights ? o->class->weights(o) : NULL;
     if (!t) bind_error(L, WEFT_E_ARGUMENT, NULL, "%s: a MODEL, CLIP or VAE is wanted, not %s", who, bind_kind(L, idx));
     return t;
 }

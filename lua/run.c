@@ -10,14 +10,15 @@
 /* The node that runs: what progress and errors are about. */
 struct running { const char *node, *class_name; };
 
-static void on_event(void *user, const char *what, const char *node, const char *class_name, const char *file,
+static void on_event(void *user, const char *what, const char *node, const char *class_name, const char *text,
                      double seconds) {
     (void)user;
+    (void)what;
     (void)node;
     (void)class_name;
     (void)seconds;
-    if (!strcmp(what, "wrote")) {
-        puts(file);
+    if (text) {
+        puts(text);
         fflush(stdout);
     }
 }
@@ -43,12 +44,12 @@ static void close_json(void) {
     fflush(stdout);
 }
 
-static void on_event_json(void *user, const char *what, const char *node, const char *class_name, const char *file,
+static void on_event_json(void *user, const char *what, const char *node, const char *class_name, const char *text,
                           double seconds) {
     struct running *r = user;
     *r = strcmp(what, "done") ? (struct running){ node, class_name } : (struct running){ NULL, NULL };
     open_json(what, node, class_name);
-    text_json("file", file);
+    text_json(strcmp(what, "wrote") ? "text" : "file", text);
     if (!strcmp(what, "done")) printf(", \"seconds\": %.6f", seconds);
     close_json();
 }
@@ -132,11 +133,12 @@ static int run_graph(session *s, const char *file, const struct cli_many *sets) 
 }
 
 static const char run_details[] =
-    "Prints the path of every file it writes. With --json, one object a line, each with \"event\" and, where it is\n"
-    "about a node, \"node\" and \"class\":\n"
+    "Prints the path of every file it writes, and what PreviewAny shows. With --json, one object a line, each with\n"
+    "\"event\" and, where it is about a node, \"node\" and \"class\":\n"
     "  start      a node begins\n"
     "  progress   \"what\" it is at, \"step\" of \"steps\"\n"
     "  wrote      \"file\", a path\n"
+    "  told       \"text\", what PreviewAny shows\n"
     "  warning    \"message\": what the node could not use\n"
     "  done       it took \"seconds\"\n"
     "  cached     its result is there already\n"

@@ -14,11 +14,12 @@
     N(KSampler) N(KSamplerAdvanced) \
     /* stages */ \
     N(Tokenize) N(TextEncode) N(TensorToConditioning) N(ConditioningToTensor) \
-    N(Scheduler) N(KScheduler) N(ScaleModelInput) N(SchedulerStep) N(SchedulerHandOver) N(Noise) N(AddNoise) \
-    N(UNetStep) N(CFGMix) N(LatentToTensor) N(TensorToLatent) N(ImageToTensor) N(TensorToImage) \
+    N(Scheduler) N(KScheduler) N(ScaleModelInput) N(SchedulerStep) N(SchedulerHandOver) N(Noise) N(RandomTimesteps) \
+    N(AddNoise) N(UNetStep) N(CFGMix) N(LatentToTensor) N(TensorToLatent) N(ImageToTensor) N(TensorToImage) \
     N(Denoised) N(MatchNoise) N(Loss) \
-    N(VAEMoments) N(VAEReconstruct) \
-    /* models for training */ \
+    N(VAEMoments) N(VAESample) N(VAEReconstruct) \
+    /* data and models for training */ \
+    N(Dataset) N(DatasetBatch) \
     N(UNetFromConfig) N(CLIPFromConfig) N(VAEFromConfig) N(DiffusersSave) N(LoraCreate) N(LoraCreateText) \
     N(LoraSave) \
     /* latent */ \
@@ -32,6 +33,6 @@
     N(MaskComposite) N(FeatherMask) N(GrowMask) \
     /* util */ \
     N(PrimitiveInt) N(PrimitiveFloat) N(PrimitiveString) N(PrimitiveStringMultiline) N(PrimitiveBoolean) \
-    N(Reroute) N(Note) N(MarkdownNote)
+    N(PreviewAny) N(Reroute) N(Note) N(MarkdownNote)
 
 #endif

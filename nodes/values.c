@@ -176,13 +176,43 @@ weft_conditioning *weft_conditioning_new(weft_ctx *c, int count, const weft_cond
     return k;
 }
 
-const weft_class weft_class_weights = { "WEIGHTS", weights_free, NULL }, weft_class_model = { "MODEL", model_free, model_describe },
-                 weft_class_clip = { "CLIP", clip_free, clip_describe }, weft_class_vae = { "VAE", vae_free, vae_describe },
-                 weft_class_latent = { "LATENT", latent_free, latent_describe },
-                 weft_class_conditioning = { "CONDITIONING", conditioning_free, conditioning_describe };
+/* ---- texts --------------------------------------------------------------------------------------------------------- */
 
-weft_tree *weft_object_tree(const weft_object *o) {
-    if (o->class == &weft_class_model) return ((const weft_model *)o)->weights->tree;
-    if (o->class == &weft_class_clip) return ((const weft_clip *)o)->weights->tree;
-    return o->class == &weft_class_vae ? ((const weft_vae *)o)->weights->tree : NULL;
+static void texts_free(weft_object *o) {
+    weft_texts *t = (weft_texts *)o;
+    for (int i = 0; i < t->count; i++) free(t->items[i]);
+    free(t->items);
+    free(t);
 }
+
+static const char *texts_describe(const weft_object *o, char *buffer, size_t size) {
+    const weft_texts *t = (const weft_texts *)o;
+    snprintf(buffer, size, "%d texts: %.*s%s", t->count, 200, t->count ? t->items[0] : "", t->count > 1 ? " …" : "");
+    return buffer;
+}
+
+weft_texts *weft_texts_new(weft_ctx *c, int count, const char *const *items) {
+    weft_texts *t = object_new(c, &weft_class_texts, &(weft_texts){ 0 }, sizeof *t);
+    bool ok = t && (t->items = calloc((size_t)count + 1, sizeof *t->items));
+    for (; ok && t->count < count; t->count++)
+        if (!(ok = (t->items[t->count] = strdup(items[t->count])))) break;
+    if (ok || !t) return t;
+    weft_fail(c, WEFT_E_MEMORY, "TEXTS: out of memory");
+    weft_object_unref(&t->object);
+    return NULL;
+}
+
+/* ---- classes ------------------------------------------------------------------------------------------------------- */
+
+static weft_tree *model_weights(const weft_object *o) { return ((const weft_model *)o)->weights->tree; }
+static weft_tree *clip_weights(const weft_object *o) { return ((const weft_clip *)o)->weights->tree; }
+static weft_tree *vae_weights(const weft_object *o) { return ((const weft_vae *)o)->weights->tree; }
+
+const weft_class weft_class_weights = { .type = "WEIGHTS", .free = weights_free },
+                 weft_class_model = { "MODEL", model_free, model_describe, model_weights },
+                 weft_class_clip = { "CLIP", clip_free, clip_describe, clip_weights },
+                 weft_class_vae = { "VAE", vae_free, vae_describe, vae_weights },
+                 weft_class_latent = { .type = "LATENT", .free = latent_free, .describe = latent_describe },
+                 weft_class_conditioning = { .type = "CONDITIONING", .free = conditioning_free,
+                                             .describe = conditioning_describe },
+                 weft_class_texts = { .type = "TEXTS", .free = texts_free, .describe = texts_describe };

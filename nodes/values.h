@@ -81,7 +81,15 @@ typedef struct weft_conditioning {
     weft_cond *items;
 } weft_conditioning;
 
-extern const weft_class weft_class_model, weft_class_clip, weft_class_vae, weft_class_latent, weft_class_conditioning, weft_class_weights;
+/* "TEXTS": one for each image of a batch. */
+typedef struct weft_texts {
+    weft_object object;
+    int count;
+    char **items;                   /* malloc'd, ended by 0 */
+} weft_texts;
+
+extern const weft_class weft_class_model, weft_class_clip, weft_class_vae, weft_class_latent, weft_class_conditioning,
+    weft_class_texts, weft_class_weights;
 
 /* New objects; the fields are copied and every reference in them is taken anew. NULL with the error set. */
 weft_model *weft_model_new(weft_ctx *c, const weft_model *fields);
@@ -89,9 +97,7 @@ weft_clip *weft_clip_new(weft_ctx *c, const weft_clip *fields);
 weft_vae *weft_vae_new(weft_ctx *c, const weft_vae *fields);
 weft_latent *weft_latent_new(weft_ctx *c, const weft_latent *fields);
 weft_conditioning *weft_conditioning_new(weft_ctx *c, int count, const weft_cond *items);
-
-/* The weights of a MODEL, CLIP or VAE; NULL for other objects. Borrowed. */
-weft_tree *weft_object_tree(const weft_object *o);
+weft_texts *weft_texts_new(weft_ctx *c, int count, const char *const *items);      /* copied */
 
 /* All node classes: the list in nodes/list.h. NULL with the error set. */
 weft_registry *weft_nodes_registry(weft_ctx *c);

@@ -68,6 +68,11 @@ weft_status weft_tree_train(weft_ctx *c, weft_tree *t, const char *pattern, bool
 /* The i-th parameter that is trained, in the order of names; NULL past the end. name may be NULL. */
 weft_tensor *weft_tree_trainable(weft_tree *t, int64_t i, const char **name);
 void weft_tree_zero_grad(weft_tree *t);
+/* What training did to the parameters of t and of the trees below it: 0 where they were never trained; else a number
+ * that grows with each write to them. *trains_now (may be NULL): whether some of them are trained now. */
+uint64_t weft_tree_version(const weft_tree *t, bool *trains_now);
+/* Whether t's own parameters, without the trees below, were ever trained: made anew they would be others. */
+bool weft_tree_was_trained(const weft_tree *t);
 
 /* ---- watching for NaN and infinity ---------------------------------------------------------------------------- */
 

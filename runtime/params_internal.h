@@ -57,6 +57,8 @@ struct weft_tree {
     uint64_t key;               /* of the hash: not to be guessed, so that no file can make all its names collide */
     int64_t count;              /* nodes with a tensor */
     bool making, frozen;
+    bool was_trained;           /* some of its own parameters were leaves of gradients once */
+    uint64_t settled;           /* writes to those that were trained and are frozen again */
     weft_dtype make_type;
     uint64_t make_seed;
     struct param_source *sources;

@@ -26,11 +26,16 @@ static void train(weft_ctx *c, weft_tree *t, const struct param_listed *at) {
     if (!weft_ok(c)) return;
     weft_unref(node->cast);
     node->cast = NULL;
-    node->trained = true;
+    node->trained = t->was_trained = true;
     param_mark(t, at->node);
 }
 
+static uint64_t writes(const struct param_node *node) {
+    return trains(node) && node->tensor->storage ? node->tensor->storage->version : 0;
+}
+
 static void freeze(weft_tree *t, uint32_t at) {
+    t->settled += writes(&t->nodes[at]);
     t->nodes[at].trained = false;
     weft_set_requires_grad(t->nodes[at].tensor, false);
     param_mark(t, at);
@@ -74,6 +79,20 @@ weft_tensor *weft_tree_trainable(weft_tree *t, int64_t i, const char **name) {
     }
     return NULL;
 }
+
+uint64_t weft_tree_version(const weft_tree *t, bool *trains_now) {
+    uint64_t version = t->was_trained + t->settled;
+    bool below = false, own = false;
+    for (uint32_t i = 0; t->was_trained && i < t->node_count; i++) {
+        version += writes(&t->nodes[i]);
+        own = own || trains(&t->nodes[i]);
+    }
+    if (t->below) version += weft_tree_version(t->below, &below);
+    if (trains_now) *trains_now = own || below;
+    return version;
+}
+
+bool weft_tree_was_trained(const weft_tree *t) { return t->was_trained; }
 
 void weft_tree_zero_grad(weft_tree *t) {
     for (uint32_t i = 0; i < t->node_count; i++) weft_zero_grad(t->nodes[i].tensor);

@@ -74,6 +74,21 @@ TEST(fine_tuning_resumes_to_the_bit) {
     data_bed_free(c);
 }
 
+/* The same of a graph's training, with its text encoder. */
+TEST(a_graph_is_trained_and_resumed) {
+    weft_ctx *c = data_bed();
+#define BY_GRAPH(...) EXAMPLE("train_graph.lua", "--graph", WEFT_SOURCE_DIR "/graphs/finetune_sd.json", "--model", "shapes", "--models", MODELS, \
+                              "--input", EXAMPLES, "--set", "3.size=64;3.batch_size=2;3.random_flip=false", "--train_text_encoder", "--accumulate", "2", \
+                              "--lr", "1e-3", "--checkpoint_every", "1", __VA_ARGS__)
+    BY_GRAPH("--output", "whole", "--steps", "3");
+    BY_GRAPH("--output", "parts", "--steps", "2");
+    BY_GRAPH("--output", "parts", "--steps", "3", "--resume", "latest");
+    lua("function read(n, p) f = io.open(n .. '/model/' .. p, 'rb') return f:read 'a' end old = io.open('" MODELS "/shapes/text_encoder/model.safetensors', 'rb'):read 'a' "
+        "for _, p in ipairs { 'unet/diffusion_pytorch_model.safetensors', 'text_encoder/model.safetensors' } do a = read('whole', p) "
+        "print(#a > 1000000, a == read('parts', p), a ~= old) end", "true\ttrue\ttrue\ntrue\ttrue\ttrue\n");
+    data_bed_free(c);
+}
+
 TEST(dreambooth_draws_its_class) {
     weft_ctx *c = data_bed();
     lua(PICTURES, "");

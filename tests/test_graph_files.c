@@ -68,9 +68,11 @@ static bool bed_open(struct bed *b) {
     b->models[1] = WEFT_SOURCE_DIR "/examples/models";      /* shapes.json's */
     b->folders = (weft_folders){ b->models, b->folder[1], b->folder[2], b->folder[3] };
     b->runner = weft_runner_new(b->c, b->r, &(weft_runner_options){ .folders = b->folders });
-    char link[256];
-    snprintf(link, sizeof link, "%s/models/loras/tiny.safetensors", b->top);
-    return b->runner && put_pictures(b) && put_unet(b) && !symlink(WEFT_SOURCE_DIR "/tests/golden/lora_kohya.safetensors", link);
+    char lora[256], pictures[256];
+    snprintf(lora, sizeof lora, "%s/models/loras/tiny.safetensors", b->top);
+    snprintf(pictures, sizeof pictures, "%s/input/pictures", b->top);
+    return b->runner && put_pictures(b) && put_unet(b) && !symlink(WEFT_SOURCE_DIR "/tests/golden/lora_kohya.safetensors", lora) &&
+           !symlink(WEFT_SOURCE_DIR "/examples/pictures", pictures);
 }
 
 static void bed_close(struct bed *b) {
@@ -93,6 +95,8 @@ static weft_graph *open_small(struct bed *b, const char *name) {
         { "Noise", "width", "64" },
         { "Noise", "height", "64" },
         { "KSampler", "steps", "4" },
+        { "Dataset", "size", "64" },
+        { "Dataset", "batch_size", "2" },
     };
     char path[1024];
     snprintf(path, sizeof path, GRAPHS "/%s", name);
@@ -121,8 +125,8 @@ static struct picture run_graph(struct bed *b, const weft_graph *g) {
     return p;
 }
 
-/* The same for a file with changes ("3.denoise=1", …, NULL). */
-static struct picture draw(struct bed *b, const char *name, const char *const *sets) {
+/* A file's graph with changes ("3.denoise=1", …, NULL). */
+static weft_graph *open_changed(struct bed *b, const char *name, const char *const *sets) {
     weft_graph *g = open_small(b, name);
     for (; g && *sets; sets++) {
         char id[16], input[64];
@@ -131,6 +135,11 @@ static struct picture draw(struct bed *b, const char *name, const char *const *s
         snprintf(input, sizeof input, "%.*s", (int)(equals - dot - 1), dot + 1);
         if (weft_graph_set_text(b->c, g, id, input, equals + 1)) break;
     }
+    return g;
+}
+
+static struct picture draw(struct bed *b, const char *name, const char *const *sets) {
+    weft_graph *g = open_changed(b, name, sets);
     struct picture p = g ? run_graph(b, g) : (struct picture){ 0 };
     if (!p.at) TEST_FAIL("%s: %s", name, weft_ok(b->c) ? "node 8 gives no picture" : weft_message(b->c));
     weft_clear(b->c);
@@ -167,6 +176,26 @@ static double latents_apart(struct bed *b, const char *one, const char *other, i
     return most;
 }
 
+/* What the graph's Loss gives with some changes; NaN on failure. */
+static double loss_of(struct bed *b, const char *name, const char *const *sets) {
+    weft_graph *g = open_changed(b, name, sets);
+    const char *id;
+    double loss = NAN;
+    if (g && weft_ok(b->c) && !weft_runner_run(b->runner, g, NULL))
+        for (int i = 0; (id = weft_graph_id(g, i)); i++)
+            if (!strcmp(weft_graph_class(g, id), "Loss"))
+                loss = weft_item(b->c, weft_runner_output(b->runner, id, 0)->tensor);
+    if (!weft_ok(b->c)) TEST_FAIL("%s: %s", name, weft_message(b->c));
+    weft_clear(b->c);
+    weft_graph_free(g);
+    return loss;
+}
+#define LOSS(name, ...) loss_of(&b, name ".json", (const char *const[]){ __VA_ARGS__ __VA_OPT__(,) NULL })
+
+static bool is_training(const char *file) {
+    return !strcmp(file, "train_ddpm.json") || !strcmp(file, "finetune_sd.json");
+}
+
 TEST(every_graph_is_whole_and_runs) {
     struct bed b;
     int count = 0;
@@ -176,6 +205,7 @@ TEST(every_graph_is_whole_and_runs) {
     for (struct dirent *e; (e = readdir(d));) {
         if (e->d_name[0] == '.') continue;
         count++;
+        if (is_training(e->d_name)) continue;
         struct picture p = draw(&b, e->d_name, (const char *const[]){ NULL });
         double least = INFINITY, most = -INFINITY;
         for (int64_t i = 0; p.at && i < p.height * p.width * 3; i++) {
@@ -291,6 +321,24 @@ TEST(stages_are_the_sampler) {
     CHECK(apart(other, changed) < 0.05);
     CHECK(apart(one, other) > 0.5);
     free(one.at), free(stages.at), free(other.at), free(changed.at);
+    bed_close(&b);
+}
+
+/* A step of training is a function of the batch's number and the seeds. A new model knows nothing of the noise, so its
+ * loss is the noise's variance, 1 (of 2·64·64·3 values: to 2 %), and that of what it says itself. */
+TEST(training_graphs_tell_their_loss) {
+    struct bed b;
+    REQUIRE(bed_open(&b));
+    double one = LOSS("train_ddpm"), other = LOSS("train_ddpm", "4.batch=3"), seed = LOSS("train_ddpm", "5.seed=1");
+    CHECK(one > 0.9 && one < 1.6);
+    CHECK(LOSS("train_ddpm") == one && other != one && seed != one);
+    CHECK(LOSS("train_ddpm", "4.batch=3") == other);
+    CHECK(LOSS("train_ddpm", "9.loss=l1") < one);
+    double fine = LOSS("finetune_sd");
+    CHECK(fine > 0 && isfinite(fine) && LOSS("finetune_sd") == fine);
+    CHECK(LOSS("finetune_sd", "8.seed=5") != fine && LOSS("finetune_sd", "6.seed=5") != fine);
+    /* without the captions the model says something else */
+    CHECK(LOSS("finetune_sd", "3.caption_dropout=1") != fine);
     bed_close(&b);
 }
 

@@ -59,7 +59,7 @@ static void holder_free(weft_object *o) {
     weft_tokenizer_free(((holder *)o)->tokenizer);
     free(o);
 }
-static const weft_class holder_class = { "TOKENIZER", holder_free, NULL };
+static const weft_class holder_class = { .type = "TOKENIZER", .free = holder_free };
 
 static weft_clip *new_clip(struct bed *b, const char *folder) {
     cJSON *cases = weft_json_read(b->c, CASES, 1 << 22, 0);

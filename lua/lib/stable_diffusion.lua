@@ -27,9 +27,8 @@ end
 -- A draw from the autoencoder's distribution; rng nil: its mean.
 function sd.encode(m, images, rng)
     local mean, logvar = weft.node.VAEMoments { vae = m.vae, pixels = images }
-    local z = rng and mean + (logvar * 0.5):exp() * weft.randn(mean.shape, { generator = rng }) or mean
-    local latent = weft.node.TensorToLatent { tensor = z }
-    return (weft.node.LatentToTensor { samples = latent, model = m.model })
+    local noise = rng and weft.randn(mean.shape, { generator = rng }) or nil
+    return (weft.node.VAESample { mean = mean, logvar = logvar, noise = noise, model = m.model })
 end
 
 function sd.ids(m, texts)

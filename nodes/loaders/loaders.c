@@ -75,7 +75,7 @@ static void holder_free(weft_object *o) {
     free(o);
 }
 
-static const weft_class holder_class = { "TOKENIZER", holder_free, NULL };
+static const weft_class holder_class = { .type = "TOKENIZER", .free = holder_free };
 
 weft_clip *weft_take_clip(weft_ctx *c, weft_checkpoint *k) {
     if (!weft_ok(c)) return NULL;

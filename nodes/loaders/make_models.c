@@ -1,6 +1,5 @@
 /* UNetFromConfig, CLIPFromConfig, VAEFromConfig: new models for training from scratch, with weights drawn from a seed. DiffusersSave: models as a
- * folder of diffusers. The configurations are the config.json texts of diffusers and transformers. The nodes that make models are volatile: what they make is trained
- * in place, so it is never taken from the cache. */
+ * folder of diffusers. The configurations are the config.json texts of diffusers and transformers. */
 #include "nodes/loaders/loaders.h"
 
 #include <stdlib.h>
@@ -47,7 +46,7 @@ static void unet_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_UNetFromConfig = {
-    .name = "UNetFromConfig", .category = "training/models", .flags = WEFT_NODE_VOLATILE,
+    .name = "UNetFromConfig", .category = "training/models",
     .summary = "A new UNet2DConditionModel, UNet2DModel or Unet (denoising-diffusion-pytorch's), by _class_name, with "
                "weights from a seed.", .size = sizeof(struct unet_from_config),
     .inputs = (const weft_port[]){
@@ -95,7 +94,7 @@ static void clip_sign(weft_ctx *c, const void *self, weft_sign_fn *add, void *us
 }
 
 const weft_node weft_node_CLIPFromConfig = {
-    .name = "CLIPFromConfig", .category = "training/models", .flags = WEFT_NODE_VOLATILE, .summary = "A new CLIPTextModel with weights from a seed.", .size = sizeof(struct clip_from_config),
+    .name = "CLIPFromConfig", .category = "training/models", .summary = "A new CLIPTextModel with weights from a seed.", .size = sizeof(struct clip_from_config),
     .inputs = (const weft_port[]){
         CONFIG_IN(struct clip_from_config),
         WEFT_STRING_IN(struct clip_from_config, tokenizer, "", "a folder in models/tokenizers with vocab.json and merges.txt; empty: CLIP's own"),
@@ -118,7 +117,7 @@ static void vae_run(weft_ctx *c, void *self) {
 }
 
 const weft_node weft_node_VAEFromConfig = {
-    .name = "VAEFromConfig", .category = "training/models", .flags = WEFT_NODE_VOLATILE, .summary = "A new AutoencoderKL with weights from a seed.", .size = sizeof(struct vae_from_config),
+    .name = "VAEFromConfig", .category = "training/models", .summary = "A new AutoencoderKL with weights from a seed.", .size = sizeof(struct vae_from_config),
     .inputs = (const weft_port[]){ CONFIG_IN(struct vae_from_config), SEED_IN(struct vae_from_config), { 0 } },
     .outputs = (const weft_port[]){ WEFT_OUT(struct vae_from_config, vae, WEFT_PORT_OBJECT, "VAE", "VAE", "the autoencoder"), { 0 } },
     .run = vae_run,

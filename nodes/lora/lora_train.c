@@ -1,5 +1,4 @@
-/* LoraCreate, LoraCreateText, LoraSave: new adapters beside a model's layers, to be trained, and a file of them. arXiv:2106.09685.
- * The nodes that make them are volatile: adapters are trained in place, so they are never taken from the cache. */
+/* LoraCreate, LoraCreateText, LoraSave: new adapters beside a model's layers, to be trained, and a file of them. arXiv:2106.09685. */
 #include "nodes/loaders/loaders.h"
 #include "nodes/lora/lora.h"
 
@@ -73,7 +72,7 @@ static void create_text_run(weft_ctx *c, void *self) {
     WEFT_SEED_IN(struct lora_create, seed, "of the down weights")
 
 const weft_node weft_node_LoraCreate = {
-    .name = "LoraCreate", .category = "training/models", .flags = WEFT_NODE_VOLATILE, .size = sizeof(struct lora_create),
+    .name = "LoraCreate", .category = "training/models", .flags = WEFT_NODE_BESIDE, .size = sizeof(struct lora_create),
     .summary = "New low-rank adapters beside the layers of a UNet, to be trained; until then they change nothing.",
     .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct lora_create, model, "MODEL", "the model, which stays as it is"),
                                    SHAPE_IN("to_q, to_k, to_v, to_out.0"), { 0 } },
@@ -83,7 +82,7 @@ const weft_node weft_node_LoraCreate = {
 };
 
 const weft_node weft_node_LoraCreateText = {
-    .name = "LoraCreateText", .category = "training/models", .flags = WEFT_NODE_VOLATILE, .size = sizeof(struct lora_create),
+    .name = "LoraCreateText", .category = "training/models", .flags = WEFT_NODE_BESIDE, .size = sizeof(struct lora_create),
     .summary = "New low-rank adapters beside the layers of a text encoder, to be trained; until then they change nothing.",
     .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct lora_create, clip, "CLIP", "the text encoder, which stays as it is"),
                                    SHAPE_IN("q_proj, k_proj, v_proj, out_proj"), { 0 } },

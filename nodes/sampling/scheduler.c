@@ -36,7 +36,7 @@ static const char *scheduler_describe(const weft_object *o, char *buffer, size_t
     return buffer;
 }
 
-const weft_class weft_class_scheduler = { "SCHEDULER", scheduler_free, scheduler_describe };
+const weft_class weft_class_scheduler = { .type = "SCHEDULER", .free = scheduler_free, .describe = scheduler_describe };
 
 bool weft_scheduler_room(weft_ctx *c, weft_scheduler *s, int count) {
     s->count = count;
@@ -227,7 +227,7 @@ static void state_free(weft_object *o) {
     free(o);
 }
 
-const weft_class weft_class_sampler_state = { "SAMPLER_STATE", state_free, NULL };
+const weft_class weft_class_sampler_state = { .type = "SAMPLER_STATE", .free = state_free };
 
 weft_state_value *weft_state_value_new(weft_ctx *c, weft_sampler_state *state) {
     weft_state_value *v = weft_ok(c) ? malloc(sizeof *v) : NULL;

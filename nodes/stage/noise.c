@@ -1,5 +1,5 @@
-/* Noise, AddNoise, Denoised: PyTorch's normal numbers, a picture mixed with them, and what a model takes the picture
- * for. */
+/* Noise, RandomTimesteps, AddNoise, Denoised: PyTorch's random numbers, a picture mixed with noise, and what a model takes
+ * the picture for. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -117,6 +117,49 @@ bool weft_training_levels(weft_ctx *c, const weft_scheduler *s, weft_tensor *tim
                           weft_tensor **alpha, weft_tensor **sigma) {
     return training_pairs(c, s, timesteps, x, level_pair, alpha, sigma);
 }
+
+/* ---- RandomTimesteps ------------------------------------------------------------------------------------------- */
+
+struct random_timesteps {
+    weft_scheduler *scheduler;
+    weft_tensor *like;
+    weft_state_value *state;
+    uint64_t seed;
+    weft_tensor *timesteps;
+    weft_state_value *out;
+};
+
+static void random_timesteps_run(weft_ctx *c, void *self) {
+    struct random_timesteps *n = self;
+    const int64_t images = weft_dim(n->like, 0);
+    weft_sampler_state state = { .seed = n->seed };
+    if (weft_rank(n->like) < 1) {
+        weft_fail(c, WEFT_E_SHAPE, "like: expected a batch, found a single number");
+        return;
+    }
+    if (n->state && !weft_sampler_state_copy(c, &n->state->state, &state)) return;
+    if (!state.rng) state.rng = weft_rng_new(c, WEFT_RNG_CPU, n->seed);
+    if (weft_ok(c))
+        n->timesteps = weft_randint(c, state.rng, 0, n->scheduler->config.num_train_timesteps, WEFT_SHAPE(images));
+    n->out = weft_state_value_new(c, &state);
+}
+
+const weft_node weft_node_RandomTimesteps = {
+    .name = "RandomTimesteps", .category = "stages/training", .size = sizeof(struct random_timesteps),
+    .summary = "A timestep of the training for each image, all equally likely: the numbers of PyTorch's generator.",
+    .inputs = (const weft_port[]){
+        WEFT_OBJECT_IN(struct random_timesteps, scheduler, "SCHEDULER", "whose training"),
+        WEFT_TENSOR_IN(struct random_timesteps, like, "(N, …): how many images"),
+        WEFT_OPTIONAL_OBJECT_IN(struct random_timesteps, state, "SAMPLER_STATE",
+                                "the generator behind the noise, to go on with"),
+        WEFT_OPTIONAL_SEED_IN(struct random_timesteps, seed, "what they are drawn from where no state comes in"),
+        { 0 } },
+    .outputs = (const weft_port[]){
+        WEFT_TENSOR_OUT(struct random_timesteps, timesteps, "(N) whole numbers"),
+        WEFT_OUT(struct random_timesteps, out, WEFT_PORT_OBJECT, "state", "SAMPLER_STATE", "the generator behind them"),
+        { 0 } },
+    .run = random_timesteps_run,
+};
 
 /* ---- AddNoise -------------------------------------------------------------------------------------------------- */
 

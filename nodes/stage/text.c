@@ -6,21 +6,25 @@
 
 /* ---- Tokenize --------------------------------------------------------------------------------------------------- */
 
-struct tokenize { weft_clip *clip; const char *text; weft_tensor *ids; int64_t cut; };
+struct tokenize { weft_clip *clip; const char *text; weft_texts *texts; weft_tensor *ids; int64_t cut; };
 
 static void tokenize_run(weft_ctx *c, void *self) {
     struct tokenize *n = self;
+    int count = n->texts ? n->texts->count : 1;
+    const char *const *texts = n->texts ? (const char *const *)n->texts->items : &n->text;
     if (!n->clip->tokenizer) weft_tokenizer_free(weft_tokenizer_open_builtin(c));      /* its error says what to do */
-    else n->ids = weft_tokenizer_texts(c, n->clip->tokenizer, 1, &n->text, WEFT_CLIP_LENGTH, &n->cut);
+    else n->ids = weft_tokenizer_texts(c, n->clip->tokenizer, count, texts, WEFT_CLIP_LENGTH, &n->cut);
 }
 
 const weft_node weft_node_Tokenize = {
     .name = "Tokenize", .category = "stages/text", .size = sizeof(struct tokenize),
     .summary = "A text as 77 numbers of the vocabulary: start, tokens, end, padding. Weights mean nothing here.",
     .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct tokenize, clip, "CLIP", "whose tokenizer"),
-                                   WEFT_TEXT_IN(struct tokenize, text, "", "the text"), { 0 } },
+                                   WEFT_TEXT_IN(struct tokenize, text, "", "the text"),
+                                   WEFT_OPTIONAL_OBJECT_IN(struct tokenize, texts, "TEXTS",
+                                                           "instead: a row for each of these"), { 0 } },
     .outputs = (const weft_port[]){
-        WEFT_TENSOR_OUT(struct tokenize, ids, "(1, 77) numbers"),
+        WEFT_TENSOR_OUT(struct tokenize, ids, "(N, 77) numbers; N is 1 for a single text"),
         WEFT_OUT(struct tokenize, cut, WEFT_PORT_INT, "cut", "INT", "how many tokens did not fit"), { 0 } },
     .run = tokenize_run,
 };

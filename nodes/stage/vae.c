@@ -1,4 +1,4 @@
-/* VAEMoments, VAEReconstruct: the autoencoder's two halves as training takes them, step by step and without clamping, so that gradients pass. */
+/* VAEMoments, VAESample, VAEReconstruct: the autoencoder's two halves as training takes them, step by step and without clamping, so that gradients pass. */
 #include "nodes/values.h"
 
 static bool want_batch(weft_ctx *c, weft_tensor *t, const char *input, int channels) {
@@ -26,6 +26,30 @@ const weft_node weft_node_VAEMoments = {
     .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct moments, mean, "(N, h, w, channels), not scaled"),
                                     WEFT_TENSOR_OUT(struct moments, logvar, "like mean, within [-30, 20]"), { 0 } },
     .run = moments_run,
+};
+
+struct sample { weft_tensor *mean, *logvar, *noise; weft_model *model; weft_tensor *latent; };
+
+static void sample_run(weft_ctx *c, void *self) {
+    struct sample *n = self;
+    weft_tensor *z = n->mean;
+    if (n->noise) {
+        weft_tensor *deviation = weft_unary(c, WEFT_UNARY_EXP, weft_affine(c, n->logvar, 0.5, 0));
+        z = weft_add(c, z, weft_mul(c, deviation, n->noise));
+    }
+    n->latent = weft_affine(c, z, n->model ? n->model->latent_scale : 1, 0);
+}
+
+const weft_node weft_node_VAESample = {
+    .name = "VAESample", .category = "stages/latent", .size = sizeof(struct sample),
+    .summary = "A sample of the autoencoder's distribution, mean + exp(logvar/2)·noise, in a model's units.",
+    .inputs = (const weft_port[]){
+        WEFT_TENSOR_IN(struct sample, mean, "(N, h, w, channels), not scaled"),
+        WEFT_TENSOR_IN(struct sample, logvar, "like mean"),
+        WEFT_OPTIONAL_TENSOR_IN(struct sample, noise, "TENSOR", "normal numbers, like mean; none: the mean itself"),
+        WEFT_OPTIONAL_OBJECT_IN(struct sample, model, "MODEL", "whose units; none: as they are"), { 0 } },
+    .outputs = (const weft_port[]){ WEFT_TENSOR_OUT(struct sample, latent, "(N, h, w, channels), clean samples"), { 0 } },
+    .run = sample_run,
 };
 
 struct reconstruct { weft_vae *vae; weft_tensor *latent, *pixels; };

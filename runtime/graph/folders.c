@@ -26,13 +26,16 @@ static bool is_picture_kind(const char *kind) {
     return !strcmp(kind, "input") || !strcmp(kind, "output") || !strcmp(kind, "temp");
 }
 
-/* Kinds whose things are folders: the file in one that says so. NULL for the others. */
+/* "datasets": any folder below the input folder. */
+static bool is_dataset_kind(const char *kind) { return !strcmp(kind, "datasets"); }
+
+/* Other kinds whose things are folders: the file in one that says so. NULL for the rest. */
 static const char *mark_of(const char *kind) {
     return !strcmp(kind, "diffusers") ? "model_index.json" : !strcmp(kind, "tokenizers") ? "merges.txt" : NULL;
 }
 
 const char *weft_folders_path(const weft_folders *f, const char *kind) {
-    return !strcmp(kind, "input")    ? f->input
+    return !strcmp(kind, "input") || is_dataset_kind(kind) ? f->input
            : !strcmp(kind, "output") ? f->output
            : !strcmp(kind, "temp")   ? f->temp
                                      : NULL;
@@ -80,7 +83,7 @@ static const char *annotated(char *name, const char *kind) {
 static bool each_folder(const weft_folders *f, const char *kind, bool (*visit)(void *user, const char *folder),
                         void *user) {
     char path[PATH_MAX];
-    if (is_picture_kind(kind)) {
+    if (is_picture_kind(kind) || is_dataset_kind(kind)) {
         const char *folder = weft_folders_path(f, kind);
         return folder && visit(user, folder);
     }
@@ -130,7 +133,7 @@ char *weft_folders_find(weft_ctx *c, const weft_folders *f, const char *kind, co
         return NULL;
     }
     if (is_picture_kind(kind)) kind = annotated(cleaned, kind);
-    struct finding k = { .name = cleaned, .folder = mark_of(kind) != NULL };
+    struct finding k = { .name = cleaned, .folder = mark_of(kind) || is_dataset_kind(kind) };
     bool there = each_folder(f, kind, find_in, &k);
     if (there && !k.found) weft_graph_no_memory(c);
     else if (!there) fail_missing(c, f, kind, &k);
@@ -188,6 +191,7 @@ static void list_add(struct listing *l, const char *name) {
 static bool wanted(const char *kind, const char *name) {
     static const char *const models[] = { ".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin" };
     if (is_picture_kind(kind)) return true;
+    if (is_dataset_kind(kind)) return false;
     size_t n = strlen(name);
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         size_t k = strlen(models[i]);
@@ -208,7 +212,10 @@ static void list_folder(struct listing *l, const char *top, const char *below, i
         if (S_ISREG(s.st_mode)) {
             const char *mark = mark_of(l->kind);
             if (mark ? *below && !strcmp(e->d_name, mark) : wanted(l->kind, name)) list_add(l, mark ? below : name);
-        } else if (S_ISDIR(s.st_mode) && depth < DEPTH) list_folder(l, top, name, depth + 1);
+        } else if (S_ISDIR(s.st_mode) && depth < DEPTH) {
+            if (is_dataset_kind(l->kind)) list_add(l, name);
+            list_folder(l, top, name, depth + 1);
+        }
     }
     if (d) closedir(d);
 }

@@ -14,7 +14,8 @@
 /* Several model roots, laid out as ComfyUI's models/ (checkpoints, vae, loras, diffusers, text_encoders + clip,
  * diffusion_models + unet, embeddings …), one input and one output folder. A name in a graph stays inside them:
  * absolute paths, drive letters and ".." are refused; "\" reads as "/"; the suffixes " [input]", " [output]", " [temp]"
- * pick the folder of pictures. */
+ * pick the folder of pictures. "datasets" are the folders
+ * below the input folder. */
 typedef struct weft_folders {
     const char *const *models;      /* NULL-terminated */
     const char *input, *output, *temp;
@@ -41,6 +42,7 @@ typedef struct weft_run_info {
     /* Tells the runner of a file that was written: what it holds ("images"), its path below its folder
      * ("day/a_00001_.png"), and which of the folders that is ("output", "temp"). */
     void (*wrote)(void *user, const char *kind, const char *file, const char *folder);
+    void (*told)(void *user, const char *text);     /* tells the runner of something to be read; NULL: nobody listens */
     void *user;
 } weft_run_info;
 const weft_run_info *weft_run_info_of(const weft_ctx *c);
@@ -104,13 +106,17 @@ weft_fault weft_graph_blame(const weft_ctx *c);
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 
 /* Runs graphs and keeps the results of nodes by signature: a node whose class, literals, inputs' signatures and files
- * are the same is not run again. What the last run did not use is dropped when memory is short, and after the next run.
- */
+ * are the same is not run again. What a run did not use is dropped when memory is short, and where the run before did
+ * not use it either: two graphs, or two parts of one, may take turns.
+ *
+ * Weights may be trained in place between runs. What was computed from them runs again once they have changed, and
+ * while a tape records; the node that made them does not, and its result is never dropped: the training is in it. */
 typedef struct weft_runner weft_runner;
 typedef struct weft_runner_options {
     weft_folders folders;
-    /* Events: "start" (before a node runs), "done" (seconds), "cached", "wrote" (file: its path, folder and all). */
-    void (*event)(void *user, const char *what, const char *node, const char *class_name, const char *file,
+    /* Events: "start" (before a node runs), "done" (seconds), "cached", "wrote" (text: the file's path, folder and all),
+     * "told" (text: what is to be read). */
+    void (*event)(void *user, const char *what, const char *node, const char *class_name, const char *text,
                   double seconds);
     void *user;
 } weft_runner_options;

@@ -20,7 +20,7 @@
 #ifndef WEFT_NODE_H
 #define WEFT_NODE_H
 
-#include "runtime/weft.h"
+#include "runtime/params.h"
 
 /* ---- objects: what travels along a link and is no tensor (a model, a conditioning, a latent with its mask) ------------------ */
 
@@ -30,6 +30,7 @@ typedef struct weft_class {
     void (*free)(weft_object *o);           /* releases what it holds and itself */
     /* One line for people: "1 × 64 × 64 × 4 latent, masked"; returns buffer. May be NULL. */
     const char *(*describe)(const weft_object *o, char *buffer, size_t size);
+    weft_tree *(*weights)(const weft_object *o);    /* its parameters, which may be trained in place; NULL: it has none */
 } weft_class;
 struct weft_object { const weft_class *class; int references; };    /* the first member of every object's struct */
 
@@ -102,7 +103,8 @@ enum {
     WEFT_NODE_VIRTUAL = 4,      /* read, never run (Note) */
     WEFT_NODE_DEPRECATED = 8,
     WEFT_NODE_EXPERIMENTAL = 16,
-    WEFT_NODE_EDITOR = 32       /* ComfyUI's editor has it of its own: not in /object_info */
+    WEFT_NODE_EDITOR = 32,      /* ComfyUI's editor has it of its own: not in /object_info */
+    WEFT_NODE_BESIDE = 64       /* puts new weights beside those that come in: these may be trained without its running again */
 };
 
 typedef struct weft_node {

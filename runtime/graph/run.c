@@ -4,6 +4,7 @@
  * node and the slot) and what its sign() adds (files). Results are kept under it: the node's id plays no part, so the
  * same work under another id is found too.
  */
+#include "runtime/autograd.h"
 #include "runtime/graph/graph_internal.h"
 #include "runtime/hash.h"
 #include "runtime/internal.h"
@@ -26,12 +27,29 @@ static void sign_value(weft_hash *s, const weft_value *v) {
     }
 }
 
+static weft_tree *weights_of(const weft_value *v) {
+    const weft_object *o = v->kind == WEFT_PORT_OBJECT ? v->object : NULL;
+    return o && o->class->weights ? o->class->weights(o) : NULL;
+}
+
+/* What a value that comes along a link may have become since its node gave it out: weights and leaves are trained in
+ * place, and what a tape notes of them has a history for one backward pass only. */
+static void sign_training(const weft_ctx *c, weft_hash *s, const weft_value *v) {
+    const weft_tensor *t = v->kind == WEFT_PORT_TENSOR ? v->tensor : NULL;
+    const weft_tree *tree = weights_of(v);
+    bool trains = weft_requires_grad(t);
+    uint64_t version = tree ? weft_tree_version(tree, &trains) : trains && t->storage ? t->storage->version + 1 : 0;
+    if (version) weft_hash_word(s, version);
+    if (trains && weft_recording(c)) weft_hash_word(s, c->generation);
+}
+
 /* ---- the runner -------------------------------------------------------------------------------------------------- */
 
 typedef struct result {
     weft_hash key;
     weft_value *outputs;
     int count;
+    bool makes;                 /* weights that did not come in */
     int64_t used;               /* the run that used it last */
     struct result *next;
 } result;
@@ -70,12 +88,22 @@ static void result_free(result *r) {
     weft_host_free(r);
 }
 
-/* Drops results that were last used before `oldest`. */
+/* Whether it made weights that were trained since: another run of its node would lose them. */
+static bool is_trained(const result *r) {
+    bool trained = false;
+    for (int i = 0; r->makes && i < r->count && !trained; i++) {
+        const weft_tree *t = weights_of(&r->outputs[i]);
+        trained = t && weft_tree_was_trained(t);
+    }
+    return trained;
+}
+
+/* Drops results that were last used before `oldest`, but for what was trained. */
 static void forget(weft_runner *runner, int64_t oldest) {
     for (int i = 0; i < BUCKETS; i++)
         for (result **at = &runner->buckets[i]; *at;) {
             result *r = *at;
-            if (r->used >= oldest) { at = &r->next; continue; }
+            if (r->used >= oldest || (oldest < INT64_MAX && is_trained(r))) { at = &r->next; continue; }
             *at = r->next;
             result_free(r);
         }
@@ -104,8 +132,8 @@ static result *find_result(weft_runner *runner, weft_hash key) {
     return NULL;
 }
 
-static void event(weft_runner *runner, const char *what, const weft_gnode *n, const char *file, double seconds) {
-    if (runner->o.event) runner->o.event(runner->o.user, what, n->id, n->class_name, file, seconds);
+static void event(weft_runner *runner, const char *what, const weft_gnode *n, const char *text, double seconds) {
+    if (runner->o.event) runner->o.event(runner->o.user, what, n->id, n->class_name, text, seconds);
 }
 
 static double now(void) {
@@ -139,7 +167,7 @@ static void call_end(call *k) {
     weft_host_free(k->self);
 }
 
-/* What a running node learns of its surroundings, and where it tells of files. */
+/* What a running node learns of its surroundings, and where it tells of files and other things. */
 struct telling { weft_runner *runner; const weft_gnode *n; };
 
 static void tell_file(void *user, const char *kind, const char *file, const char *folder) {
@@ -149,6 +177,11 @@ static void tell_file(void *user, const char *kind, const char *file, const char
     (void)kind;
     snprintf(path, sizeof path, "%s/%s", root ? root : ".", file);
     event(t->runner, "wrote", t->n, path, 0);
+}
+
+static void tell_text(void *user, const char *text) {
+    const struct telling *t = user;
+    event(t->runner, "told", t->n, text, 0);
 }
 
 /* Runs the node in a scope of its own and moves its outputs to out (count of them). */
@@ -222,6 +255,7 @@ static void gather(weft_runner *runner, const weft_graph *g, const weft_gnode *n
             weft_hash_word(key, r->key.a);
             weft_hash_word(key, r->key.b);
             weft_hash_word(key, (uint64_t)in->slot);
+            if (!(n->node->flags & WEFT_NODE_BESIDE)) sign_training(runner->c, key, &k->inputs[i]);
         } else if (found == 1) sign_value(key, &k->inputs[i]);
         else if (found < 0)
             weft_graph_fault(runner->c, fault, n->id, n->class_name, p->name, "node %s (%s): %s", n->id, n->class_name,
@@ -245,6 +279,17 @@ static result *keep(weft_runner *runner, weft_hash key, int outputs) {
     return r;
 }
 
+static bool makes_weights(const call *k, const result *r) {
+    bool makes = false;
+    for (int i = 0; i < r->count; i++) {
+        const weft_tree *t = weights_of(&r->outputs[i]);
+        bool came = !t;
+        for (int j = 0; j < k->count; j++) came = came || weights_of(&k->inputs[j]) == t;
+        makes = makes || !came;
+    }
+    return makes;
+}
+
 /* Runs a node whose result is not there; drops results of earlier runs and tries once more when memory is short. */
 static result *run_fresh(weft_runner *runner, const weft_gnode *n, call *k, const weft_run_info *info, weft_hash key) {
     weft_ctx *c = runner->c;
@@ -266,6 +311,7 @@ static result *run_fresh(weft_runner *runner, const weft_gnode *n, call *k, cons
         result_free(r);
         return NULL;
     }
+    r->makes = makes_weights(k, r);
     event(runner, "done", n, NULL, now() - start);
     result **bucket = &runner->buckets[key.a % BUCKETS];
     r->next = *bucket;
@@ -285,6 +331,7 @@ static void run_node(weft_runner *runner, const weft_graph *g, int index, const 
                            .prompt_json = prompt_json,
                            .workflow_json = g->workflow,
                            .wrote = tell_file,
+                           .told = tell_text,
                            .user = &telling };
     call k;
     if (call_begin(c, &k, n->node)) {
@@ -363,7 +410,7 @@ weft_status weft_runner_run(weft_runner *runner, const weft_graph *g, const char
         if (!n->node) weft_fail(c, WEFT_E_ARGUMENT, "node %s: there is no class %s", n->id, n->class_name);
         else run_node(runner, g, plan.order[i], json);
     }
-    if (weft_ok(c)) forget(runner, runner->run);
+    if (weft_ok(c)) forget(runner, runner->run - 1);
     cJSON_free(json);
     weft_plan_free(&plan);
     return weft_error(c);
