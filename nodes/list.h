@@ -21,7 +21,7 @@
     /* data and models for training */ \
     N(Dataset) N(DatasetBatch) \
     N(UNetFromConfig) N(CLIPFromConfig) N(VAEFromConfig) N(DiffusersSave) N(LoraCreate) N(LoraCreateText) \
-    N(LoraSave) \
+    N(LoraSave) N(EmbeddingCreate) \
     /* latent */ \
     N(EmptyLatentImage) N(VAEDecode) N(VAEDecodeTiled) N(VAEEncode) N(VAEEncodeForInpaint) N(SetLatentNoiseMask) \
     N(LatentUpscale) N(LatentUpscaleBy) N(LatentCrop) N(LatentComposite) N(LatentFromBatch) N(RepeatLatentBatch) \

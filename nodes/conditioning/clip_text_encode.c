@@ -59,7 +59,8 @@ static void clip_text_encode_run(weft_ctx *c, void *self) {
         weft_tokenizer_free(weft_tokenizer_open_builtin(c));    /* its error says what to do */
         return;
     }
-    weft_prompt_embeddings embeddings = { find_embedding, n->clip, n->clip->config.vocabulary };
+    const weft_clip_text_config *config = &n->clip->config;
+    weft_prompt_embeddings embeddings = { find_embedding, n->clip, config->vocabulary + config->added };
     if (!weft_prompt_read(c, n->clip->tokenizer, &embeddings, n->text, &p)) return;
     encode(c, n, &p);
     weft_prompt_free(&p);

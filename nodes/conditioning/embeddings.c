@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "nodes/checkpoint/source.h"
+#include "runtime/autograd.h"
 
 #define VECTORS 1000        /* more are no embedding */
 
@@ -51,15 +52,16 @@ static const weft_st_entry *vectors_of(const weft_safetensors *file, weft_family
 }
 
 /* Whether the entry is vectors of this width; the error is set where not. */
-static bool check(weft_ctx *c, const weft_st_entry *e, int64_t width) {
+static bool check(weft_ctx *c, weft_safetensors *file, const weft_st_entry *e, int64_t width) {
     static const struct { int64_t width; const char *model; } models[] = {
         { 768, " (Stable Diffusion 1)" }, { 1024, " (Stable Diffusion 2)" }, { 1280, " (Stable Diffusion XL)" } };
     const char *model = "";
     bool real = e && !e->foreign && (e->type == WEFT_F32 || e->type == WEFT_F16 || e->type == WEFT_BF16);
     int64_t own = e && e->rank ? e->shape[e->rank - 1] : 0;
     if (!real || e->rank < 1 || e->rank > 2 || own < 1 || e->shape[0] < 1 || (e->rank == 2 && e->shape[0] > VECTORS)) {
-        weft_fail(c, WEFT_E_FORMAT, "is no embedding of a text encoder: vectors (n, %lld) of f32, f16 or bf16 are wanted",
-                  (long long)width);
+        char found[96];
+        weft_fail(c, WEFT_E_FORMAT, "is no embedding of a text encoder: vectors (n, %lld) of f32, f16 or bf16 are wanted, "
+                  "not %s", (long long)width, weft_describe(e ? weft_st_tensor(c, file, e) : NULL, found, sizeof found));
         return false;
     }
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
@@ -76,9 +78,11 @@ weft_tensor *weft_embedding_read(weft_ctx *c, const char *path, weft_family fami
     if (!weft_source_open_file(c, &source, path)) {
         weft_scope s = weft_scope_named(c, path);
         const weft_st_entry *e = vectors_of(source.files[0], family, width);
-        if (check(c, e, width)) {
+        if (check(c, source.files[0], e, width)) {
             vectors = weft_cast(c, weft_st_tensor(c, source.files[0], e), WEFT_F32);
             vectors = weft_reshape(c, vectors, WEFT_SHAPE(-1, width));
+            if (weft_ok(c) && !weft_is_finite(c, vectors) && weft_ok(c))
+                weft_fail(c, WEFT_E_FORMAT, "its vectors are not all finite numbers");
         }
         vectors = weft_scope_end(c, s, vectors);
     }

@@ -9,7 +9,7 @@
 typedef struct weft_prompt_embeddings {
     weft_tensor *(*find)(weft_ctx *c, void *user, const char *name);
     void *user;
-    int32_t first;              /* the id of the first vector: the size of the text encoder's vocabulary */
+    int32_t first;              /* the id of the first vector: behind all that the text encoder knows */
 } weft_prompt_embeddings;
 
 /* Chunks of WEFT_CLIP_LENGTH tokens: start, up to 75, end, padding. */

@@ -77,21 +77,28 @@ static void holder_free(weft_object *o) {
 
 static const weft_class holder_class = { .type = "TOKENIZER", .free = holder_free };
 
-weft_clip *weft_take_clip(weft_ctx *c, weft_checkpoint *k) {
-    if (!weft_ok(c)) return NULL;
-    tokenizer_holder *holder = malloc(sizeof *holder);
+weft_object *weft_tokenizer_hold(weft_ctx *c, weft_tokenizer *t) {
+    tokenizer_holder *holder = weft_ok(c) ? malloc(sizeof *holder) : NULL;
     if (!holder) {
         weft_fail(c, WEFT_E_MEMORY, "CLIP: out of memory");
+        weft_tokenizer_free(t);
         return NULL;
     }
-    *holder = (tokenizer_holder){ { &holder_class, 1 }, k->tokenizer };
+    *holder = (tokenizer_holder){ { &holder_class, 1 }, t };
+    return &holder->object;
+}
+
+weft_clip *weft_take_clip(weft_ctx *c, weft_checkpoint *k) {
+    if (!weft_ok(c)) return NULL;
+    weft_clip fields = { .config = k->text_config, .family = k->family, .tokenizer = k->tokenizer, .layer = -1 };
+    fields.tokenizer_holder = weft_tokenizer_hold(c, k->tokenizer);
     k->tokenizer = NULL;
-    weft_clip fields = { .config = k->text_config, .family = k->family, .tokenizer_holder = &holder->object, .tokenizer = holder->tokenizer, .layer = -1 };
+    if (!fields.tokenizer_holder) return NULL;
     fields.weights = weft_weights_new(c, k->text, NULL);
     k->text = NULL;
     weft_clip *clip = fields.weights ? weft_clip_new(c, &fields) : NULL;
     if (fields.weights) weft_object_unref(&fields.weights->object);
-    weft_object_unref(&holder->object);
+    weft_object_unref(fields.tokenizer_holder);
     return clip;
 }
 

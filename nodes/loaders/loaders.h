@@ -17,5 +17,7 @@ weft_checkpoint *weft_open_named(weft_ctx *c, const char *folder, const char *na
 weft_model *weft_take_model(weft_ctx *c, weft_checkpoint *k);
 weft_clip *weft_take_clip(weft_ctx *c, weft_checkpoint *k);
 weft_vae *weft_take_vae(weft_ctx *c, weft_checkpoint *k);
+/* The tokenizer_holder of a weft_clip. Takes the tokenizer over (frees it where it fails); NULL with the error set. */
+weft_object *weft_tokenizer_hold(weft_ctx *c, weft_tokenizer *t);
 
 #endif

@@ -147,8 +147,10 @@ static void save_run(weft_ctx *c, void *self) {
         k.vae_config = n->vae->config;
         if (n->model) k.vae_config.scaling_factor = n->model->latent_scale;
     }
+    if (n->clip && n->clip->config.added)
+        weft_fail(c, WEFT_E_ARGUMENT, "clip: it has new tokens, which are saved as a file of embeddings; a folder takes the text encoder they were made for");
     if (!n->model && !n->clip && !n->vae) weft_fail(c, WEFT_E_ARGUMENT, "neither model, clip nor vae: there is nothing to save");
-    if (path && weft_checkpoint_save(c, &k, path, dtype_of[n->dtype], (int)n->latent_size) == WEFT_OK && info->wrote)
+    if (path && weft_ok(c) && weft_checkpoint_save(c, &k, path, dtype_of[n->dtype], (int)n->latent_size) == WEFT_OK && info->wrote)
         info->wrote(info->user, "models", n->folder, "output");
     free(path);
 }

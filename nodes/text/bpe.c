@@ -8,6 +8,7 @@ struct token { size_t at; uint32_t bytes; int32_t id; };
 struct merge { int32_t left, right, rank, id; };
 
 struct weft_bpe {
+    _Atomic int users;
     char *text;                     /* all tokens, each ended by 0 */
     size_t text_size, text_room;
     struct token *token;            /* sorted by text once indexed */
@@ -75,11 +76,18 @@ static void *reserve(void *p, size_t *room, size_t count, size_t more, size_t si
     }))
 
 weft_bpe *weft_bpe_new(void) {
-    return calloc(1, sizeof(weft_bpe));
+    weft_bpe *b = calloc(1, sizeof *b);
+    if (b) b->users = 1;
+    return b;
+}
+
+weft_bpe *weft_bpe_ref(weft_bpe *b) {
+    b->users++;
+    return b;
 }
 
 void weft_bpe_free(weft_bpe *b) {
-    if (!b) return;
+    if (!b || --b->users) return;
     free(b->text);
     free(b->token);
     free(b->merge);

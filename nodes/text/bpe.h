@@ -15,6 +15,7 @@ typedef struct weft_bpe weft_bpe;
 
 /* Building: new, all tokens, index, all merges, finish. NULL without memory. */
 weft_bpe *weft_bpe_new(void);
+weft_bpe *weft_bpe_ref(weft_bpe *b);    /* one user more: each frees it */
 void weft_bpe_free(weft_bpe *b);    /* takes NULL */
 /* Texts are in the byte alphabet, UTF-8. `id` must be 0…WEFT_BPE_IDS − 1. False without memory. */
 bool weft_bpe_add(weft_bpe *b, const char *text, size_t bytes, int32_t id);

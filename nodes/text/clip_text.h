@@ -20,6 +20,7 @@ extern "C" {
 /* config.json in plain fields. */
 typedef struct weft_clip_text_config {
     int vocabulary;             /* vocab_size */
+    int added;                  /* rows "token_embedding.added" behind it: new tokens (textual inversion); of no file */
     int width;                  /* hidden_size */
     int inner;                  /* intermediate_size */
     int layers;                 /* num_hidden_layers */
@@ -48,8 +49,8 @@ weft_status weft_clip_text_config_check(weft_ctx *c, const char *name,
 typedef void weft_clip_text_observe_fn(void *user, int layer, weft_tensor *state);
 
 typedef struct weft_clip_text_inputs {
-    weft_tensor *ids;           /* (B, T), i32 or i64, 1 ≤ T ≤ positions, every id below vocabulary, or with vectors … */
-    weft_tensor *vectors;       /* … vocabulary + i for row i of these (n, width); NULL: there are none */
+    weft_tensor *ids;           /* (B, T), i32 or i64, 1 ≤ T ≤ positions, every id below vocabulary + added, or with … */
+    weft_tensor *vectors;       /* … that + i for row i of these (n, width); NULL: there are none */
     weft_dtype type;            /* of the activations */
     int layer;                  /* the state that `hidden` is: 0 the embeddings, i what leaves layer i; −1 the last, −2
                                  * the one before it (which other tools call clip skip 2), … */

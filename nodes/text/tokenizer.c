@@ -35,7 +35,7 @@ static const char word_pattern[] =
     "|[" NUMBERS "]|[^ " LETTERS NUMBERS "]++";
 
 /* A special token in the form in which it is looked for. */
-struct sought { char *text; size_t bytes; int32_t id; };
+struct sought { char *text; size_t bytes; int32_t id, count; };
 
 struct weft_tokenizer {
     weft_vocabulary vocabulary;
@@ -86,7 +86,7 @@ static bool prepare_specials(weft_tokenizer *t) {
         if (!copy) ok = false;
         if (!ok) break;
         memcpy(copy, text, bytes);
-        t->sought[s->normalized][t->count[s->normalized]++] = (struct sought){ copy, bytes, s->id };
+        t->sought[s->normalized][t->count[s->normalized]++] = (struct sought){ copy, bytes, s->id, s->count };
         t->begins[s->normalized][(unsigned char)copy[0]] = true;
     }
     for (int k = 0; k < 2 && ok; k++) qsort(t->sought[k], (size_t)t->count[k], sizeof **t->sought, longer_first);
@@ -113,10 +113,16 @@ static weft_status prepare_words(weft_ctx *c, weft_tokenizer *t) {
     return WEFT_OK;
 }
 
-/* Where a vocabulary comes from; one of the first three is set. */
-struct source { const char *folder, *path, *name, *text; size_t size; };
+/* Where a vocabulary comes from; one of `base`, folder, path and name is set. */
+struct source {
+    const char *folder, *path, *name, *text;
+    size_t size;
+    const weft_tokenizer *base;             /* with the token `text` besides, for count ids from first on */
+    int32_t first, count;
+};
 
 static weft_status read_vocabulary(weft_ctx *c, weft_vocabulary *v, const struct source *from) {
+    if (from->base) return weft_vocabulary_extend(c, v, &from->base->vocabulary, from->text, from->first, from->count);
     if (from->folder) return weft_vocabulary_from_folder(c, v, from->folder);
     if (from->name) return weft_vocabulary_from_text(c, v, from->name, from->text, from->size);
     size_t size;
@@ -153,6 +159,11 @@ weft_tokenizer *weft_tokenizer_parse_text(weft_ctx *c, const char *name, const c
     return open_from(c, &(struct source){ .name = name, .text = text, .size = size });
 }
 
+weft_tokenizer *weft_tokenizer_extend(weft_ctx *c, const weft_tokenizer *t, const char *text, int32_t first,
+                                      int32_t count) {
+    return open_from(c, &(struct source){ .base = t, .text = text, .first = first, .count = count });
+}
+
 bool weft_tokenizer_has_builtin(void) {
     size_t size;
     return weft_builtin_vocabulary(&size) != NULL;
@@ -176,8 +187,10 @@ int32_t weft_tokenizer_pad(const weft_tokenizer *t) { return t->vocabulary.pad; 
 
 int32_t weft_tokenizer_size(const weft_tokenizer *t) {
     int32_t size = weft_bpe_size(t->vocabulary.bpe);
-    for (int i = 0; i < t->vocabulary.specials; i++)
-        if (t->vocabulary.special[i].id >= size) size = t->vocabulary.special[i].id + 1;
+    for (int i = 0; i < t->vocabulary.specials; i++) {
+        const weft_special *s = &t->vocabulary.special[i];
+        if (s->id + s->count > size) size = s->id + s->count;
+    }
     return size;
 }
 
@@ -249,7 +262,8 @@ static bool cut(struct run *r, const char *text, size_t bytes, int kind) {
         while (s < end && (s->bytes > bytes - at || memcmp(s->text, text + at, s->bytes))) s++;
         if (s == end) continue;
         if (!plain(r, text + from, at - from, kind)) return false;
-        if (!weft_ids_push(r->ids, s->id)) return no_memory(r);
+        for (int32_t i = 0; i < s->count; i++)
+            if (!weft_ids_push(r->ids, s->id + i)) return no_memory(r);
         from = at + s->bytes;
         at = from - 1;
     }

@@ -44,6 +44,12 @@ weft_tokenizer *weft_tokenizer_open_builtin(weft_ctx *c);
 bool weft_tokenizer_has_builtin(void);
 void weft_tokenizer_free(weft_tokenizer *t);    /* takes NULL */
 
+/* A tokenizer like `t` that knows one token more: where `text` stands, it gives the `count` ids from `first` on, which
+ * must lie behind its own. As transformers' added tokens: cut out of the normalized text, wherever it stands. NULL with
+ * the error set. t may be freed before it. */
+weft_tokenizer *weft_tokenizer_extend(weft_ctx *c, const weft_tokenizer *t, const char *text, int32_t first,
+                                      int32_t count);
+
 /* Writes vocab.json, merges.txt, tokenizer_config.json and special_tokens_map.json into a folder that is there, for
  * weft_tokenizer_open_folder() and transformers. length: the model's tokens, written as model_max_length. */
 weft_status weft_tokenizer_save(weft_ctx *c, const weft_tokenizer *t, const char *folder, int length) WEFT_MUST_CHECK;

@@ -28,7 +28,7 @@ int32_t weft_vocabulary_find(const weft_vocabulary *v, const char *text) {
 static int32_t next_id(const weft_vocabulary *v) {
     int32_t id = weft_bpe_size(v->bpe);
     for (int i = 0; i < v->specials; i++)
-        if (v->special[i].id >= id) id = v->special[i].id + 1;
+        if (v->special[i].id + v->special[i].count > id) id = v->special[i].id + v->special[i].count;
     return id;
 }
 
@@ -63,8 +63,32 @@ weft_status weft_vocabulary_special(weft_ctx *c, weft_vocabulary *v, const char 
     if (grown) v->special = grown;
     char *copy = grown ? strdup(text) : NULL;
     if (!copy) return weft_fail(c, WEFT_E_MEMORY, "%s: no memory for the special tokens", file);
-    v->special[v->specials++] = (weft_special){ copy, id, normalized, first_listed };
+    v->special[v->specials++] = (weft_special){ copy, id, 1, normalized, first_listed };
     return WEFT_OK;
+}
+
+static bool copy_specials(weft_vocabulary *v, const weft_vocabulary *from) {
+    v->special = calloc((size_t)from->specials + 1, sizeof *v->special);
+    for (int i = 0; v->special && i < from->specials; i++) {
+        v->special[i] = from->special[i];
+        if (!(v->special[i].text = strdup(from->special[i].text))) break;
+        v->specials++;
+    }
+    return v->special && v->specials == from->specials;
+}
+
+weft_status weft_vocabulary_extend(weft_ctx *c, weft_vocabulary *v, const weft_vocabulary *from, const char *text,
+                                   int32_t first, int32_t count) {
+    *v = (weft_vocabulary){ .bpe = weft_bpe_ref(from->bpe), .bos = from->bos, .eos = from->eos, .pad = from->pad };
+    if (!copy_specials(v, from)) return weft_fail(c, WEFT_E_MEMORY, "token \"%s\": no memory for it", text);
+    if (!*text || weft_vocabulary_find(v, text) >= 0)
+        return weft_fail(c, WEFT_E_ARGUMENT, "token \"%s\": %s", text,
+                         *text ? "the tokenizer has it already; choose another name" : "a name is wanted");
+    if (first < next_id(v) || count > WEFT_BPE_IDS - first)
+        return weft_fail(c, WEFT_E_ARGUMENT, "token \"%s\": ids from %d on; the tokenizer's end at %d", text, first,
+                         next_id(v) - 1);
+    if (!weft_vocabulary_special(c, v, "token", text, first, true, true)) v->special[v->specials - 1].count = count;
+    return weft_error(c);
 }
 
 /* ---- OpenAI's text ---------------------------------------------------------------------------------------- */

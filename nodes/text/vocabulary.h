@@ -9,7 +9,7 @@
 /* A token that is cut out of a text whole. */
 typedef struct weft_special {
     char *text;                 /* owned, ended by 0 */
-    int32_t id;
+    int32_t id, count;          /* the ids it stands for: count of them from id on */
     bool normalized;            /* looked for in the normalized text, in that form; otherwise in the text as it is */
     bool first_listed;          /* it is in a list of added tokens, which counts more than a setting like "pad_token" */
 } weft_special;
@@ -31,6 +31,10 @@ void weft_vocabulary_free(weft_vocabulary *v);
  * messages. */
 weft_status weft_vocabulary_special(weft_ctx *c, weft_vocabulary *v, const char *file, const char *text, int32_t id,
                                     bool normalized, bool first_listed);
+/* A copy of `from`, which shares its tokens and merges, with one special token more, for `count` ids from `first` on
+ * (behind all others). The error is set where the text is a token already, or nothing. */
+weft_status weft_vocabulary_extend(weft_ctx *c, weft_vocabulary *v, const weft_vocabulary *from, const char *text,
+                                   int32_t first, int32_t count) WEFT_MUST_CHECK;
 /* −1: no token has this text. */
 int32_t weft_vocabulary_find(const weft_vocabulary *v, const char *text);
 
