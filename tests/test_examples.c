@@ -89,6 +89,29 @@ TEST(a_graph_is_trained_and_resumed) {
     data_bed_free(c);
 }
 
+/* A learned word: the same after an interruption; as a file of embeddings it is what the new token was in training. */
+TEST(a_word_is_learned) {
+    weft_ctx *c = data_bed();
+#define INVERT(...) EXAMPLE("textual_inversion.lua", "--model", "shapes", "--models", MODELS, "--data", EXAMPLES "pictures", "--placeholder_token", \
+                            "<thing>", "--initializer_token", "circle", "--num_vectors", "2", "--resolution", "64", "--batch", "2", "--warmup", "0", \
+                            "--lr", "1e-2", "--scale_lr", "--checkpoint_every", "2", __VA_ARGS__)
+    INVERT("--output", "embeddings", "--steps", "4", "--prompt", "a red <thing>", "--validate_every", "4");
+    INVERT("--output", "parts", "--steps", "2", "--learnable_property", "object");
+    INVERT("--output", "parts", "--steps", "4", "--resume", "latest");
+    CHECK(exists("embeddings/log/samples/step-4.png") && exists("parts/log/checkpoint-2/learned_embeds.safetensors"));
+    lua("weft = require 'weft'; weft.configure { models = { '.', '" MODELS "' } }; f = '/learned_embeds.safetensors' "
+        "t = weft.load_tensors('embeddings' .. f)['<thing>'] print(t.dtype, table.concat(t.shape, ' ')) "
+        "print((t - weft.load_tensors('parts' .. f)['<thing>']):abs():max():item()) "
+        "_, c = weft.node.DiffusersLoader { model_path = 'shapes' } "
+        "n = weft.node.EmbeddingCreate { clip = c, token = '<thing>', initializer = 'circle', vectors = 2 } weft.train(n) r = weft.parameters(n)[1].tensor "
+        "print((t:slice(1, 1, 1) - t:slice(1, 2, 1)):abs():max():item() > 1e-3, (t - r):abs():max():item() > 1e-2) "
+        "weft.load_parameters(n, 'embeddings/log/checkpoint-4/model.safetensors') "
+        "function e(c, s) return (weft.node.ConditioningToTensor { conditioning = weft.node.CLIPTextEncode { clip = c, text = s } }) end "
+        "print((e(c, 'a red embedding:learned_embeds') - e(n, 'a red <thing>')):abs():max():item(), (e(c, 'a red circle') - e(n, 'a red <thing>')):abs():max():item() > 0.1)",
+        "f32\t2 96\n0.0\ntrue\ttrue\n0.0\ttrue\n");
+    data_bed_free(c);
+}
+
 TEST(dreambooth_draws_its_class) {
     weft_ctx *c = data_bed();
     lua(PICTURES, "");

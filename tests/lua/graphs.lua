@@ -60,6 +60,18 @@ check.shape(second:output(scaled), 1, 4, 4, 3)
 check.throws("another graph was run since", r.output, r, scaled)
 check.is(g:run({ targets = { scaled, empty } }).ran, 0)
 
+-- two graphs may take turns; what two runs in a row did not use is gone
+local turn = weft.graph.new()
+local other = turn:add("EmptyImage", { width = 4, height = 4 })
+check.is(g:run({ targets = scaled }).ran, 0)
+for _ = 1, 3 do
+    turn:run { targets = other }
+    check.is(g:run({ targets = scaled }).ran, 0)
+end
+turn:run { targets = other }
+turn:run { targets = other }
+check.is(g:run({ targets = scaled }).ran, 2)
+
 -- editing
 g:link(scaled, "width", g:add("PrimitiveInt", { value = 3 }))
 check.shape(g:run({ targets = scaled }):output(scaled), 1, 4, 3, 3)

@@ -12,7 +12,7 @@ local function load(name, folder)
     if folder then
         g:remove(1)
         g:add("DiffusersLoader", { model_path = folder }, 1)
-        g:set(3, "size", 64)
+        g:set(3, "size", 32)
     end
     g:set(3, "batch_size", 2)
     return g
@@ -177,7 +177,7 @@ check.is(both.loss:item(), after)
 check_same_gradients(both, gradients({ model, clip }, function()
     local N = weft.node
     local scheduler = N.Scheduler { model = model, scheduler = "ddpm" }
-    local data = N.Dataset { folder = "pictures", size = 64, batch_size = 2, random_flip = true, caption_dropout = 0.1 }
+    local data = N.Dataset { folder = "pictures", size = 32, batch_size = 2, random_flip = true, caption_dropout = 0.1 }
     local images, _, captions = N.DatasetBatch { dataset = data }
     local context = N.TextEncode { clip = clip, ids = (N.Tokenize { clip = clip, texts = captions }) }
     local mean, logvar = N.VAEMoments { vae = vae, pixels = images }
