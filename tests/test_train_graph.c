@@ -2,6 +2,7 @@
  * (tests/lua/train_graph.lua), and what the program prints. */
 #include "nodes/sampling/scheduler.h"
 #include "runtime/rng.h"
+#include "tests/data_bed.h"
 #include "tests/failing_malloc.h"
 #include "tests/node_bed.h"
 #include "tests/run_program.h"
@@ -12,7 +13,7 @@
 static struct bed data_nodes_bed(void) {
     static const char *const models[] = { EXAMPLES "/models", NULL };
     struct bed b = bed_new("cpu");
-    b.folders = (weft_folders){ models, EXAMPLES, "/tmp", "/tmp" };
+    b.folders = (weft_folders){ .models = models, .input = EXAMPLES };
     return b;
 }
 
@@ -143,8 +144,10 @@ TEST(batches_without_memory) {
 /* ---- graphs ------------------------------------------------------------------------------------------------------ */
 
 TEST(graphs_under_a_tape) {
-    struct run *r = WEFT("/tmp", WEFT_SOURCE_DIR "/tests/lua/train_graph.lua", WEFT_SOURCE_DIR);
+    weft_ctx *c = data_bed();
+    struct run *r = WEFT(data_root, WEFT_SOURCE_DIR "/tests/lua/train_graph.lua", WEFT_SOURCE_DIR);
     if (r->status || strncmp(r->out, "ok ", 3)) TEST_FAIL("status %d: %s%s", r->status, r->out, r->err);
+    data_bed_free(c);
 }
 
 TEST(what_a_graph_tells) {
@@ -157,20 +160,18 @@ TEST(what_a_graph_tells) {
         { "PrimitiveBoolean", "\"value\": true", "true\n" }, { "PrimitiveInt", "\"value\": 7", "7\n" },
         { "DiffusersLoader", "\"model_path\": \"shapes\"", "UNet, 4 channels, predicts v_prediction\n" },
     };
-    char path[] = "/tmp/weft-tells-XXXXXX";
-    close(mkstemp(path));
+    weft_ctx *c = data_bed();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        FILE *f = fopen(path, "w");
-        fprintf(f, text, cases[i][0], cases[i][1]);
-        fclose(f);
-        struct run *r = WEFT("/tmp", "run", path, "--models", EXAMPLES "/models");
+        char graph[500];
+        put("graph.json", graph, (size_t)snprintf(graph, sizeof graph, text, cases[i][0], cases[i][1]));
+        struct run *r = WEFT(data_root, "run", "graph.json", "--models", EXAMPLES "/models");
         CHECK_STR(r->err, "");
         CHECK_HAS(r->out, cases[i][2]);
     }
-    unlink(path);
-    struct run *r = WEFT("/tmp", "run", WEFT_SOURCE_DIR "/graphs/train_ddpm.json", "--input", EXAMPLES, "--set",
+    struct run *r = WEFT(data_root, "run", WEFT_SOURCE_DIR "/graphs/train_ddpm.json", "--input", EXAMPLES, "--set",
                          "3.batch_size=2", "--json");
     CHECK_HAS(r->out, "{\"event\": \"told\", \"node\": \"10\", \"class\": \"PreviewAny\", \"text\": \"1.");
+    data_bed_free(c);
 }
 
 TEST_MAIN
