@@ -20,8 +20,10 @@ static char failure[3 * PATH_MAX];
 /* The folder of the program (weft, a test), or of the shared object that this code is in. "" where it is unknown. */
 static void own_folder(char out[PATH_MAX]) {
     Dl_info info;
-    ssize_t n = readlink("/proc/self/exe", out, PATH_MAX - 1);
-    out[n > 0 ? n : 0] = '\0';
+    char program[PATH_MAX];
+    const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[n > 0 ? n : 0] = '\0';
+    strcpy(out, program);
     /* A program's own file is named as it was called, which may be anything; a shared object's is a path. */
     if (dladdr(own_folder, &info) && info.dli_fname && strstr(info.dli_fname, ".so")
         && strlen(info.dli_fname) < PATH_MAX)
