@@ -4,12 +4,12 @@ local weft = require "weft"
 package.path = (arg[0]:match("^(.*/)") or "./") .. "?.lua;" .. package.path
 local sd, shapes, check = weft.stable_diffusion, require "shapes_data", require "shapes_check"
 
--- m: of weft.stable_diffusion; o: seed, steps, guidance, scheduler; each(ok, prompt, why) is called for every picture.
+-- m: of weft.stable_diffusion; o: count, seed, steps, guidance, scheduler; each(ok, prompt, why) is called for every picture.
 local function score(m, o, each)
-    local right, pictures = 0, {}
-    for first = 1, #shapes.held_list, 8 do
+    local right, pictures, count = 0, {}, o.count or #shapes.held_list
+    for first = 1, count, 8 do
         local prompts = {}
-        for i = first, first + 7 do prompts[#prompts + 1] = shapes.pair_caption(shapes.held_list[i]) end
+        for i = first, math.min(first + 7, count) do prompts[#prompts + 1] = shapes.pair_caption(shapes.held_list[i]) end
         local drawn = sd.sample(m, { prompts = prompts, steps = o.steps or 25, guidance = o.guidance or 4, scheduler = o.scheduler or "ddim",
             seed = (o.seed or 1) + first, width = 64, height = 64 })
         for i, prompt in ipairs(prompts) do
@@ -27,6 +27,7 @@ if (arg[0] or ""):match "shapes_score%.lua$" then
         "Draws the 40 held-out pairs of shapes and counts how many are right.",
         { "models", (arg[0]:match("^(.*/)") or "./") .. "models", "folder that has the model" },
         { "model", "shapes", "name of the model" },
+        { "count", #shapes.held_list, "how many of the pairs", min = 1, max = #shapes.held_list },
         { "steps", 25, "", min = 1 },
         { "guidance", 4.0, "" },
         { "scheduler", "ddim", "", choices = { "ddpm", "ddim", "pndm", "unipc", "euler_discrete", "dpmsolver_multistep" } },
@@ -37,7 +38,7 @@ if (arg[0] or ""):match "shapes_score%.lua$" then
     local result = score(sd.load(o.model), o, function(ok, prompt, why)
         print(("%-3s %s%s"):format(ok and "yes" or "no", prompt, ok and "" or ": " .. tostring(why)))
     end)
-    print(("%d of %d"):format(result.right, #shapes.held_list))
+    print(("%d of %d"):format(result.right, o.count))
     if o.output then weft.save_image(weft.grid(result.images, 8), o.output) end
 end
 

@@ -11,7 +11,7 @@ if [ "${WEFT_TEST_SANITIZE:-1}" != 0 ]; then
     sh "$top/examples/setup.sh" "$top/build-sanitize" -DCMAKE_BUILD_TYPE=Release -DWEFT_WERROR=ON -DWEFT_SANITIZE=ON -DWEFT_TESTS=ON \
         -DWEFT_CUDA=OFF
     echo "== under AddressSanitizer and UndefinedBehaviorSanitizer"
-    (cd "$top/build-sanitize" && ctest --output-on-failure)
+    (cd "$top/build-sanitize" && ctest -j "$(nproc)" --output-on-failure)
 fi
 echo "== release"
-cd "$top/build-test" && ctest --output-on-failure
+cd "$top/build-test" && ctest -j "$(nproc)" --output-on-failure
