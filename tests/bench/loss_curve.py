@@ -5,12 +5,13 @@
 Needs torch==2.15.0 and diffusers==0.42.1 (pip). The model is the UNet2DModel of diffusers' tutorial on unconditional training, at 32×32
 pixels, batch 4, float32: weights as PyTorch makes them from a seed, saved for Weft; pictures, their order, noise and timesteps from
 PyTorch's generator, handed over in a file; AdamW, clipping to a norm of 1, a cosine schedule with warm-up, EMAModel. Weft's side is
-tests/lua/curve.lua. Prints both losses and gradients' norms with their relative differences, writes all of them as CSV.
+tests/lua/curve.lua, which runs beside PyTorch's. Prints both losses and gradients' norms with their relative differences, of the first
+steps and then of every 20th, and writes all of them as CSV.
 
-Training is chaotic: what rounding makes different grows with every step. So both are run a second time with another rounding, PyTorch on
-one thread more or less, to show how far PyTorch is from itself.
+Training is chaotic: what rounding makes different grows with every step. --again shows how far PyTorch gets from itself on another
+number of threads.
 """
-import argparse, csv, json, os, subprocess, tempfile, time
+import argparse, csv, json, os, subprocess, tempfile
 
 
 def make_model(halve):
@@ -85,15 +86,6 @@ def prepare(args, folder):
     return data
 
 
-def run(what, steps):
-    rows, start = [], time.time()
-    for row in steps:
-        rows.append(row)
-        print(f"\r{what}: step {len(rows)}, {(time.time() - start) / len(rows):.2f} s each", end="", flush=True)
-    print()
-    return rows
-
-
 def off(a, b):
     return abs(a / b - 1)
 
@@ -114,19 +106,24 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = prepare(args, folder)
-        theirs = run("PyTorch", pytorch(args, folder, data, args.threads))
-        ours = run("Weft", weft(args, folder, args.threads))
-        again = run("PyTorch again", pytorch(args, folder, data, 1 if args.threads > 1 else 2)) if args.again else None
-    columns = ["step", "pytorch_loss", "weft_loss", "relative", "pytorch_norm", "weft_norm", "relative_norm"] + (["pytorch_again", "relative_again"] if again else [])
-    rows = [[i + 1, a[0], b[0], off(b[0], a[0]), a[1], b[1], off(b[1], a[1])] + ([again[i][0], off(again[i][0], a[0])] if again else [])
-            for i, (a, b) in enumerate(zip(theirs, ours))]
-    with open(args.output + ".new", "w", newline="") as f:
-        csv.writer(f).writerows([columns, *rows])
-    os.replace(args.output + ".new", args.output)
-    print("".join(f"{c:>15}" for c in columns))
-    for row in rows:
-        if row[0] <= args.part or row[0] % 20 == 0:
-            print(f"{row[0]:15}" + "".join(f"{v:15.6g}" for v in row[1:]))
+        sides = [pytorch(args, folder, data, args.threads), weft(args, folder, args.threads)]
+        columns = ["step", "pytorch_loss", "weft_loss", "relative", "pytorch_norm", "weft_norm", "relative_norm"]
+        if args.again:
+            sides.append(pytorch(args, folder, data, 1 if args.threads > 1 else 2))
+            columns += ["again_loss", "again_relative"]
+        rows = []
+        print("".join(f"{c:>15}" for c in columns), flush=True)
+        with open(args.output + ".new", "w", newline="") as f:
+            table = csv.writer(f)
+            table.writerow(columns)
+            for (loss, norm), (ours, our_norm), *again in zip(*sides):
+                rows.append([len(rows) + 1, loss, ours, off(ours, loss), norm, our_norm, off(our_norm, norm)]
+                            + [v for other, _ in again for v in (other, off(other, loss))])
+                table.writerow(rows[-1])
+                f.flush()
+                if len(rows) <= args.part or len(rows) % 20 == 0:
+                    print(f"{len(rows):15}" + "".join(f"{v:15.6g}" for v in rows[-1][1:]), flush=True)
+        os.replace(args.output + ".new", args.output)
     worst, whole = max(r[3] for r in rows[:args.part]), max(r[3] for r in rows)
     mean = [sum(r[k] for r in rows[-50:]) / len(rows[-50:]) for k in (1, 2)]
     print(f"largest relative difference of the loss: {worst:.2e} in the first {args.part} steps, {whole:.2e} in all {len(rows)}; "
