@@ -7,9 +7,6 @@ pixels, batch 4, float32: weights as PyTorch makes them from a seed, saved for W
 PyTorch's generator, handed over in a file; AdamW, clipping to a norm of 1, a cosine schedule with warm-up, EMAModel. Weft's side is
 tests/lua/curve.lua, which runs beside PyTorch's. Prints both losses and gradients' norms with their relative differences, of the first
 steps and then of every 20th, and writes all of them as CSV.
-
-Training is chaotic: what rounding makes different grows with every step. --again shows how far PyTorch gets from itself on another
-number of threads.
 """
 import argparse, csv, json, os, subprocess, tempfile
 
@@ -35,12 +32,12 @@ def make_data(args):
             "order": torch.stack([torch.randperm(n, generator=g)[:args.batch] for _ in range(args.steps)])}
 
 
-def pytorch(args, folder, data, threads):
+def pytorch(args, folder, data):
     import torch
     from diffusers import DDPMScheduler, UNet2DModel
     from diffusers.optimization import get_cosine_schedule_with_warmup
     from diffusers.training_utils import EMAModel
-    torch.set_num_threads(threads)
+    torch.set_num_threads(args.threads)
     model = UNet2DModel.from_pretrained(os.path.join(folder, "diffusers", "ddpm", "unet")).train()
     scheduler, optimizer = DDPMScheduler(num_train_timesteps=1000), torch.optim.AdamW(model.parameters(), lr=args.lr)
     schedule = get_cosine_schedule_with_warmup(optimizer, args.warmup, args.steps)
@@ -57,9 +54,9 @@ def pytorch(args, folder, data, threads):
         yield loss.item(), norm.item()
 
 
-def weft(args, folder, threads):
+def weft(args, folder):
     here = os.path.dirname(os.path.abspath(__file__))
-    command = [args.weft, os.path.join(here, "..", "lua", "curve.lua"), folder, "ddpm", os.path.join(folder, "data.safetensors"), str(threads)]
+    command = [args.weft, os.path.join(here, "..", "lua", "curve.lua"), folder, "ddpm", os.path.join(folder, "data.safetensors"), str(args.threads)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             words = line.split()
@@ -100,25 +97,19 @@ def main():
     parser.add_argument("--warmup", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--halve", action="store_true", help="half the channels")
-    parser.add_argument("--again", action="store_true", help="also PyTorch against itself, on another number of threads")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--output", default="loss_curve.csv")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = prepare(args, folder)
-        sides = [pytorch(args, folder, data, args.threads), weft(args, folder, args.threads)]
         columns = ["step", "pytorch_loss", "weft_loss", "relative", "pytorch_norm", "weft_norm", "relative_norm"]
-        if args.again:
-            sides.append(pytorch(args, folder, data, 1 if args.threads > 1 else 2))
-            columns += ["again_loss", "again_relative"]
         rows = []
         print("".join(f"{c:>15}" for c in columns), flush=True)
         with open(args.output + ".new", "w", newline="") as f:
             table = csv.writer(f)
             table.writerow(columns)
-            for (loss, norm), (ours, our_norm), *again in zip(*sides):
-                rows.append([len(rows) + 1, loss, ours, off(ours, loss), norm, our_norm, off(our_norm, norm)]
-                            + [v for other, _ in again for v in (other, off(other, loss))])
+            for (loss, norm), (ours, our_norm) in zip(pytorch(args, folder, data), weft(args, folder)):
+                rows.append([len(rows) + 1, loss, ours, off(ours, loss), norm, our_norm, off(our_norm, norm)])
                 table.writerow(rows[-1])
                 f.flush()
                 if len(rows) <= args.part or len(rows) % 20 == 0:
