@@ -460,6 +460,7 @@ TEST(refuses) {
     weft_tensor *text = weft_full(b.c, WEFT_F32, WEFT_SHAPE(1, 3, 8), 0);
     CALL_FAILS(&b, "takes no text", "UNetStep", { "model", made }, IN_TENSOR("sample", x), IN_TENSOR("context", text));
     CALL_FAILS(&b, "multiples of 4", "UNetStep", { "model", made }, IN_TENSOR("sample", odd));
+    CALL_FAILS(&b, "expected (N, height, width, 3)", "TensorToImage", IN_TENSOR("tensor", x));
     weft_value_clear(&made);
     bed_free(&b);
 }

@@ -14,9 +14,9 @@ static void drop(weft_value *v, int n) {
 static struct bed b;
 static weft_tensor *x, *times;
 
-/* A scheduler, noise, two steps and a loss. */
+/* A scheduler, noise, two steps, a loss, and what immiscible and self-conditioned training take more. */
 static void run_kind(const char *name, const char *config) {
-    weft_value tables[6] = { 0 }, noise[2] = { 0 }, first[3] = { 0 }, next[3] = { 0 }, loss[3] = { 0 };
+    weft_value tables[6] = { 0 }, noise[2] = { 0 }, first[3] = { 0 }, next[3] = { 0 }, loss[3] = { 0 }, more[2] = { 0 };
     if (CALL(&b, "Scheduler", tables, IN_TEXT("scheduler", name), IN_INT("steps", 4), IN_TEXT("config", config))) return;
     if (CALL(&b, "Noise", noise, IN_INT("seed", 1), IN_TENSOR("like", x)) == WEFT_OK &&
         CALL(&b, "SchedulerStep", first, IN_ANY("scheduler", tables[0]), IN_INT("step", 0), IN_TENSOR("prediction", x),
@@ -27,6 +27,11 @@ static void run_kind(const char *name, const char *config) {
         CALL(&b, "Loss", loss, IN_TENSOR("prediction", x), IN_ANY("scheduler", tables[0]), IN_TENSOR("clean", x),
              IN_TENSOR("noise", x), IN_TENSOR("timesteps", times), IN_TEXT("target", "v_prediction"),
              IN_TEXT("loss", "huber"), IN_TEXT("weighting", "min_snr"));
+    if (weft_ok(b.c)) CALL(&b, "MatchNoise", &more[0], IN_TENSOR("samples", x), IN_ANY("noise", noise[0]));
+    if (weft_ok(b.c))
+        CALL(&b, "Denoised", &more[1], IN_ANY("scheduler", tables[0]), IN_TENSOR("prediction", x),
+             IN_TENSOR("sample", x), IN_TENSOR("timesteps", times));
+    drop(more, 2);
     drop(tables, 6);
     drop(noise, 2);
     drop(first, 3);
@@ -66,7 +71,7 @@ static void all_failures(void (*run)(const char *, const char *), const char *na
 TEST(every_allocation_may_fail) {
     static const char *const kinds[][2] = {
         { "ddpm", "{\"thresholding\": true}" }, { "ddim", "{}" }, { "pndm", "{}" }, { "unipc", "{\"solver_order\": 3}" },
-        { "euler_discrete", "{\"use_karras_sigmas\": true}" },
+        { "euler_discrete", "{\"use_karras_sigmas\": true}" }, { "gaussian_diffusion", "{}" },
         { "dpmsolver_multistep", "{\"algorithm_type\": \"sde-dpmsolver++\", \"use_karras_sigmas\": true}" },
         { "ddim", "{\"num_train_timesteps\": 4, \"trained_betas\": [0.1, 0.2, 0.3, 0.4]}" } };
     b = bed_new("cpu");
