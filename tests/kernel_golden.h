@@ -73,6 +73,7 @@ static void golden_check(struct kernel_case c, const char *y, double reference_t
     c.count = count(y);
     struct kernel_case exact = c;
     exact.tolerance = reference_tolerance;
+    exact.precision = WEFT_PRECISION_EXACT;
     struct scratch s;
     weft_env env = kernel_env(&s, 1, WEFT_PRECISION_EXACT);
     int status;

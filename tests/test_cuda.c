@@ -77,6 +77,69 @@ static weft_ctx *open_emulated(const char *memory) {
     return open_device("cuda");
 }
 
+/* Products of every kind on the device, whose memory the host cannot touch and whose work is done late, as on the CPU. In
+ * exact precision: sums of at most 64 terms of order one. */
+static void products(weft_ctx *c, float *got) {
+    const weft_tensor *results[4];
+    float v[1200];
+    for (int i = 0; i < 1200; i++) v[i] = (float)((i * 7919 + 13) % 211 - 105) / 100;
+    weft_tensor *x = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(2, 6, 5, 7), v);
+    weft_tensor *w = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(8, 7, 3, 3), v + 300);
+    weft_tensor *b = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(8), v + 900), *row = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(2, 8), v + 1000);
+    weft_tensor *half = weft_cast(c, weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(8, 7), v + 500), WEFT_F16);
+    results[0] = weft_conv2d(c, x, w, b, WEFT_CONV_SAME(3), NULL, NULL);
+    results[1] = weft_conv2d(c, x, w, b, WEFT_CONV_SAME(3), row, (weft_tensor *)results[0]);
+    results[2] = weft_linear(c, x, half, b, WEFT_ACT_SILU, (weft_tensor *)results[1]);
+    results[3] = weft_matmul(c, weft_reshape(c, x, WEFT_SHAPE(2, 30, 7)), weft_reshape(c, x, WEFT_SHAPE(2, 7, 30)));
+    const int64_t count[] = { 480, 480, 480, 1800 };
+    for (int i = 0; i < 4; got += count[i++]) CHECK_EQ(weft_read(c, (weft_tensor *)results[i], got, (size_t)count[i] * 4), WEFT_OK);
+}
+
+TEST(products_on_the_device) {
+    static float want[3240], got[3240];
+    weft_ctx *c = open_device("cpu");
+    weft_set_precision(c, WEFT_PRECISION_EXACT);
+    products(c, want);
+    CLOSE(c);
+    c = open_emulated(NULL);
+    weft_set_precision(c, WEFT_PRECISION_EXACT);
+    products(c, got);
+    for (int i = 0; i < 3240; i++) CHECK_NEAR(got[i], want[i], 2e-5);
+    CLOSE(c);
+}
+
+/* cuBLASLt and cuDNN that do not start, or fail: the message names the operation, the library and the shape. */
+TEST(libraries_missing_or_failing) {
+    static const char *const cases[][3] = {
+        { "no cublas", "linear",
+          "cuBLASLt cannot be started: an error of the emulation (CUBLAS_STATUS_NOT_INITIALIZED)" },
+        { "no cudnn", "conv2d",
+          "cannot be started: CUDNN_STATUS_NOT_INITIALIZED: the emulation has none; all of cuDNN 9 must be" },
+        { "no products", "linear",
+          "gemm: cuBLASLt says an error of the emulation (CUBLAS_STATUS_EXECUTION_FAILED) to compute a "
+          "product, for 1 × (2×3×4) of f32" },
+        { "no products", "conv2d",
+          "conv2d: cuDNN says CUDNN_STATUS_EXECUTION_FAILED to compute a convolution, for (1,5,6,4) with 3×3 "
+          "filters to (5,6,3), stride 1, of f32: the emulation fails" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        setenv("WEFT_FAKE_CUDA", cases[i][0], 1);
+        weft_ctx *c = open_emulated(NULL);
+        REQUIRE(weft_ok(c));
+        if (!strcmp(cases[i][1], "linear"))
+            weft_linear(c, weft_full(c, WEFT_F32, WEFT_SHAPE(2, 4), 1), weft_full(c, WEFT_F32, WEFT_SHAPE(3, 4), 1),
+                        NULL, WEFT_ACT_NONE, NULL);
+        else
+            weft_conv2d(c, weft_full(c, WEFT_F32, WEFT_SHAPE(1, 5, 6, 4), 1),
+                        weft_full(c, WEFT_F32, WEFT_SHAPE(3, 4, 3, 3), 1), NULL, WEFT_CONV_SAME(3), NULL, NULL);
+        CHECK_STR(weft_status_name(weft_error(c)), "device");
+        CHECK_HAS(weft_message(c), cases[i][1]);
+        CHECK_HAS(weft_message(c), cases[i][2]);
+        weft_ctx_free(c);
+    }
+    unsetenv("WEFT_FAKE_CUDA");
+}
+
 TEST(copies_and_operations) {
     weft_ctx *c = open_emulated(NULL);
     REQUIRE(weft_ok(c));

@@ -7,9 +7,11 @@ static void conv(weft_dtype type, weft_dtype wtype, struct conv_shape s, int has
     char what[192];
     if (!fast_takes(WEFT_KERNEL_conv2d, type)) return;
     random_state = (uint64_t)(s.n * 7 + s.h * 1000003 + s.w * 10007 + s.c * 101 + s.o);
+    values_off = (int)(s.w % 2);
     struct kernel_case c = conv_case(&a, type, wtype, s, has, WEFT_PRECISION_EXACT);
     const void *want = case_want(&c, "conv2d");
     for (int i = 0; i < 6 && want; i++) {
+        if (MOST_THREADS == 1 && i / 2 == 1) continue;      /* little scratch is none to CUDA's kernels */
         c.precision = i & 1 ? WEFT_PRECISION_EXACT : WEFT_PRECISION_FAST;
         c.tolerance = conv_tolerance(s, c.precision);
         c.hint = i < 2 ? 0 : i < 4 ? 1 << 18 : -1;
@@ -73,6 +75,8 @@ TEST(conv_pads) {
             conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 2, 8, 9, 10, 17, 3, 3, stride, p[0], p[1], p[2], p[3] },
                  (int)i);
         }
+    conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 2, 8, 9, 5, 6, 2, 4, 1, 3, 0, 5, 1 }, HAS_BIAS);
+    conv(WEFT_F32, WEFT_F32, (struct conv_shape){ 2, 8, 9, 5, 6, 4, 2, 2, -1, 4, 3, -2 }, HAS_ROW);
 }
 
 TEST(conv_types) {
@@ -81,6 +85,8 @@ TEST(conv_types) {
         for (int w = 0; w < 4; w++) {
             if ((floats[t] == WEFT_F64) != (floats[w] == WEFT_F64)) continue;         /* f64 goes with its like alone */
             conv(floats[t], floats[w], SAME3(2, 7, 10, 20, 19), HAS_BIAS | HAS_ROW | HAS_RESIDUAL);
+            conv(floats[t], floats[w], SAME3(1, 6, 5, 17, 9), HAS_BIAS);
+            conv(floats[t], floats[w], SAME3(1, 5, 8, 16, 24), HAS_BIAS | HAS_RESIDUAL);
             conv(floats[t], floats[w], (struct conv_shape){ 1, 9, 8, 12, 33, 3, 3, 2, 0, 1, 0, 1 }, HAS_BIAS);
             conv(floats[t], floats[w], (struct conv_shape){ 2, 5, 5, 21, 34, 1, 1, 1, 0, 0, 0, 0 },
                  HAS_BIAS | RESIDUAL_IS_Y);

@@ -28,7 +28,8 @@ TEST(golden_gemm) {
         weft_gemm_args a = { .type = WEFT_F32, .wtype = WEFT_F32, .m = m, .n = n, .k = k, .x = tensor("x"), .ldx = k,
                              .bias = tensor("b"), .residual = tensor("r"), .ldr = n,
                              .act = (weft_activation)option(0), .ldy = n };
-        struct kernel_case c = { .id = WEFT_KERNEL_gemm, .args = &a, .out = &a.y, .weight = &a.w };
+        struct kernel_case c = { .id = WEFT_KERNEL_gemm, .args = &a, .out = &a.y, .weight = &a.w,
+                                 .precision = WEFT_PRECISION_EXACT };
         c.plain = (weft_pack_args){ .type = WEFT_F32, .n = n, .taps = 1, .k = k, .stride_n = k, .stride_tap = 1,
                                     .stride_k = 1, .src = tensor("w") };
         c.tolerance = sum_tolerance(k);

@@ -5,6 +5,7 @@ static const weft_dtype floats[] = { WEFT_F32, WEFT_F16, WEFT_BF16, WEFT_F64 };
 
 /* hint: as in kernel_case; both ways of computing. */
 static void check(struct conv_shape s, weft_dtype type, weft_dtype wtype, int accumulate, int64_t hint) {
+    values_off = (int)(s.w % 2);
     random_state = (uint64_t)(s.n + s.h * 1000003 + s.w * 10007 + s.c * 101 + s.o * 13 + s.kh);
     for (int p = 0; p < 2; p++) {
         weft_conv2d_grad_input_args input;
@@ -60,6 +61,8 @@ TEST(conv_grad_pads) {
         for (int left = -2; left <= 4; left++)
             for (int stride = 1; stride <= 3; stride++)
                 check((struct conv_shape){ 1, 8, 9, 17, 5, 3, 3, stride, top, left % 2, left, top % 3 }, WEFT_F32, WEFT_F32, 0, 0);
+    for (int stride = 1; stride <= 3; stride++)
+        check((struct conv_shape){ 2, 8, 9, 5, 6, 2, 4, stride, 3, 0, 5, 1 }, WEFT_F32, WEFT_F32, stride % 2, 0);
     check((struct conv_shape){ 2, 8, 8, 4, 4, 1, 1, 3, 0, 0, 0, 0 }, WEFT_F32, WEFT_F32, 0, 0);
     check((struct conv_shape){ 2, 16, 16, 20, 24, 3, 3, 2, 0, 1, 0, 1 }, WEFT_F32, WEFT_F32, 1, 0);       /* the downsampler's */
 }
@@ -67,8 +70,10 @@ TEST(conv_grad_pads) {
 TEST(conv_grad_types) {
     for (int t = 0; t < 4; t++)
         for (int u = 0; u < (t == 3 ? 4 : 3); u++) {
-            const struct conv_shape s = { 2, 6, 7, 18, 20, 3, 3, 1 + u % 2, 1, 1, 1, 1 };
-            check(s, floats[t], floats[u], u % 2, 0);
+            for (int odd = 0; odd < 2; odd++) {
+                const struct conv_shape s = { 2, 6, 8 - odd, 18, 20, 3, 3, 1 + (t + u) % 2, 1, 1, 1, 1 };
+                check(s, floats[t], floats[u], u % 2, 0);
+            }
         }
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/products.h"
 
 enum { LEAST_CAPABILITY = 75 };
 
@@ -169,6 +170,7 @@ void cuda_close(void *stream) {
     if (!q) return;
     if (!cuda_enter(q)) {
         cuda_check(cudaStreamSynchronize(q->stream), "cudaStreamSynchronize");
+        cuda_products_free(q);
         cuda_stages_free(q);
         cuda_check(cudaStreamDestroy(q->stream), "cudaStreamDestroy");
     }

@@ -30,8 +30,9 @@ static const weft_kernels table = {
     WEFT_KERNEL_LIST(K)
 #undef K
     .types = {
-        [WEFT_KERNEL_pack] = NONE, [WEFT_KERNEL_unpack] = NONE, [WEFT_KERNEL_gemm] = NONE, [WEFT_KERNEL_matmul] = NONE,
-        [WEFT_KERNEL_conv2d] = NONE,
+        [WEFT_KERNEL_pack] = FLOATS, [WEFT_KERNEL_unpack] = FLOATS,
+        [WEFT_KERNEL_gemm] = FLOATS, [WEFT_KERNEL_matmul] = FLOATS,
+        [WEFT_KERNEL_conv2d] = FLOATS,
         [WEFT_KERNEL_attention] = NONE,
         [WEFT_KERNEL_group_norm] = NONE, [WEFT_KERNEL_layer_norm] = NONE,
         [WEFT_KERNEL_softmax] = NONE,
@@ -42,7 +43,7 @@ static const weft_kernels table = {
         [WEFT_KERNEL_pad] = NONE,
         [WEFT_KERNEL_embedding] = NONE,
         [WEFT_KERNEL_timestep] = NONE,
-        [WEFT_KERNEL_conv2d_grad_input] = NONE, [WEFT_KERNEL_conv2d_grad_weight] = NONE,
+        [WEFT_KERNEL_conv2d_grad_input] = FLOATS, [WEFT_KERNEL_conv2d_grad_weight] = FLOATS,
         [WEFT_KERNEL_attention_grad] = NONE,
         [WEFT_KERNEL_group_norm_grad] = NONE, [WEFT_KERNEL_layer_norm_grad] = NONE,
         [WEFT_KERNEL_softmax_grad] = NONE,
