@@ -329,11 +329,11 @@ TEST(stages_are_the_sampler) {
 TEST(training_graphs_tell_their_loss) {
     struct bed b;
     REQUIRE(bed_open(&b));
-    double one = LOSS("train_ddpm"), other = LOSS("train_ddpm", "4.batch=3"), seed = LOSS("train_ddpm", "5.seed=1");
+    double one = LOSS("train_ddpm"), other = LOSS("train_ddpm", "4.batch=3"), seed = LOSS("train_ddpm", "6.seed=1");
     CHECK(one > 0.9 && one < 1.6);
     CHECK(LOSS("train_ddpm") == one && other != one && seed != one);
     CHECK(LOSS("train_ddpm", "4.batch=3") == other);
-    CHECK(LOSS("train_ddpm", "9.loss=l1") < one);
+    CHECK(LOSS("train_ddpm", "10.loss=l1") < one);
     double fine = LOSS("finetune_sd");
     CHECK(fine > 0 && isfinite(fine) && LOSS("finetune_sd") == fine);
     CHECK(LOSS("finetune_sd", "8.seed=5") != fine && LOSS("finetune_sd", "6.seed=5") != fine);

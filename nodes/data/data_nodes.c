@@ -97,7 +97,7 @@ const weft_node weft_node_Dataset = {
 struct batch {
     data_object *dataset;
     int64_t batch;
-    weft_tensor *images, *samples;
+    weft_tensor *images;
     weft_texts *captions;
     int64_t epoch;
 };
@@ -115,7 +115,6 @@ static void batch_run(weft_ctx *c, void *self) {
     }
     if (weft_dataset_next(c, d, &b)) return;
     n->images = b.images;
-    n->samples = weft_affine(c, b.images, 2, -1);
     n->captions = weft_texts_new(c, (int)b.count, b.captions);
     n->epoch = b.epoch;
 }
@@ -128,7 +127,6 @@ const weft_node weft_node_DatasetBatch = {
         WEFT_INT_IN(struct batch, batch, 0, 0, 1000000000000, 1, "which one, from 0"), { 0 } },
     .outputs = (const weft_port[]){
         WEFT_OUT(struct batch, images, WEFT_PORT_TENSOR, "images", "IMAGE", "(N, size, size, 3) in [0, 1]"),
-        WEFT_TENSOR_OUT(struct batch, samples, "the same in [-1, 1]: clean samples for a model of pixels"),
         WEFT_OUT(struct batch, captions, WEFT_PORT_OBJECT, "captions", "TEXTS", "N texts, for Tokenize"),
         WEFT_OUT(struct batch, epoch, WEFT_PORT_INT, "epoch", "INT", "from 0"), { 0 } },
     .run = batch_run,

@@ -61,13 +61,13 @@ do      -- a model of pixels
     g:set(3, "size", 16)
     local model = run(g, 1):output(1)
     weft.train(model)
-    local function by_graph() return g:run({ targets = 9 }):output(9) end
+    local function by_graph() return g:run({ targets = 10 }):output(10) end
     local N = weft.node
     local function by_hand()
         local scheduler = N.Scheduler { model = model, scheduler = "ddpm" }
         local data = N.Dataset { folder = "pictures", size = 16, batch_size = 2, random_flip = true }
-        local _, clean = N.DatasetBatch { dataset = data, batch = g:get(4, "batch") }
-        local noise, state = N.Noise { seed = g:get(5, "seed"), like = clean }
+        local clean = N.ImageToTensor { image = (N.DatasetBatch { dataset = data, batch = g:get(4, "batch") }) }
+        local noise, state = N.Noise { seed = g:get(6, "seed"), like = clean }
         local times = N.RandomTimesteps { scheduler = scheduler, like = clean, state = state }
         local noisy = N.AddNoise { scheduler = scheduler, samples = clean, noise = noise, timesteps = times }
         local said = N.UNetStep { model = model, sample = noisy, timesteps = times }
@@ -84,7 +84,7 @@ do      -- a model of pixels
         local losses = {}
         for k = 1, 3 do
             g:set(4, "batch", k)
-            g:set(5, "seed", 10 + k)
+            g:set(6, "seed", 10 + k)
             local tape <close> = weft.tape()
             losses[k] = tape:backward(of())
             opt:step()
@@ -178,7 +178,7 @@ check_same_gradients(both, gradients({ model, clip }, function()
     local N = weft.node
     local scheduler = N.Scheduler { model = model, scheduler = "ddpm" }
     local data = N.Dataset { folder = "pictures", size = 32, batch_size = 2, random_flip = true, caption_dropout = 0.1 }
-    local images, _, captions = N.DatasetBatch { dataset = data }
+    local images, captions = N.DatasetBatch { dataset = data }
     local context = N.TextEncode { clip = clip, ids = (N.Tokenize { clip = clip, texts = captions }) }
     local mean, logvar = N.VAEMoments { vae = vae, pixels = images }
     local clean = N.VAESample { mean = mean, logvar = logvar, noise = (N.Noise { seed = 1, like = mean }), model = model }
