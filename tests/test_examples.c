@@ -139,7 +139,7 @@ TEST(models_from_nothing) {
  * bytes, and the graph draws what the script's loop draws. */
 TEST(lucidrains_from_nothing) {
     weft_ctx *c = data_bed();
-#define LUCIDRAINS(...) EXAMPLE("train_unconditional_lucidrains.lua", "--size", "16", "--dim", "8", "--mults", "1,2", "--batch", "8", "--lr", "4e-3", \
+#define LUCIDRAINS(...) EXAMPLE("train_unconditional_lucidrains.lua", "--size", "16", "--dim", "8", "--mults", "1,2", "--batch", "4", "--lr", "4e-3", \
                                 "--every", "10", "--samples", "2", "--sampling_steps", "3", "--self_condition", "--immiscible", "--offset_noise", "0.1", \
                                 "--min_snr_gamma", "5", __VA_ARGS__)
     LUCIDRAINS("--output", "whole", "--steps", "20");
