@@ -44,12 +44,12 @@ static inline void *tested_stream(void) {
     fprintf(stderr, "%s\n", tested()->last_error());
     exit(1);
 }
-enum { MOST_THREADS = 1 };
+enum { MOST_THREADS = 1, LEAST_OFF = 0 };
 #else
 static inline bool on_device(void) { return false; }
 static inline const weft_kernels *tested(void) { return weft_kernels_cpu(); }
 static inline void *tested_stream(void) { return NULL; }
-enum { MOST_THREADS = 3 };
+enum { MOST_THREADS = 3, LEAST_OFF = 1 };
 #endif
 
 /* Memory that the tested kernels and the host see; on the host, of exactly this size. */
@@ -121,6 +121,9 @@ static inline void *random_values(weft_dtype type, int64_t n, double mean, doubl
     for (int64_t i = 0; i < n; i++) ref_put(type, p, i, mean + spread * random_bell());
     return p;
 }
+
+/* Does what follows with values off their alignment; for CUDA's kernels, which load aligned ones several at once, on it too. */
+#define EACH_ALIGNMENT for (int off_by = LEAST_OFF; off_by < 2 ? values_off = off_by, true : false; off_by++)
 
 /* ---- the surroundings: counted scratch that can fail, a cancel flag ------------------------------------------ */
 

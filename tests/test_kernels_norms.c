@@ -30,10 +30,9 @@ static void check_statistics(const struct kernel_case *y, void **mean, void **rs
     *mean = *rstd = NULL;
 }
 
-static void group_norm(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean,
-                       double spread, double eps, weft_activation act, int how) {
+static void group_norm_once(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean,
+                            double spread, double eps, weft_activation act, int how) {
     char what[160];
-    if (!fast_takes(WEFT_KERNEL_group_norm, type)) return;
     random_state = (uint64_t)(n + pixels * 1000003 + channels * 1009 + groups);
     int64_t count = n * pixels * channels;
     weft_group_norm_args a = { .type = type, .n = n, .pixels = pixels, .c = channels, .groups = groups, .eps = eps,
@@ -50,6 +49,12 @@ static void group_norm(weft_dtype type, int64_t n, int64_t pixels, int64_t chann
     if (how & IN_PLACE) { c.before = a.x; c.alias = &a.x; }
     case_check(&c, what);
     buffers_free();
+}
+
+static void group_norm(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean,
+                       double spread, double eps, weft_activation act, int how) {
+    if (!fast_takes(WEFT_KERNEL_group_norm, type)) return;
+    EACH_ALIGNMENT group_norm_once(type, n, pixels, channels, groups, mean, spread, eps, act, how);
 }
 
 TEST(group_norm_sizes) {
@@ -79,6 +84,13 @@ TEST(group_norm_types) {
             group_norm(floats[t], 2, 35, 24, 4, 0.5, 1, 1e-5, how & 1 ? WEFT_ACT_SILU : WEFT_ACT_NONE, how);
             group_norm(floats[t], 1, 9, 7, 1, 0, 2, 1e-6, WEFT_ACT_GELU, how);
         }
+    for (int t = 0; t < 3; t++) {               /* more than a block of CUDA's threads has at once: groups side by side, and too wide */
+        group_norm(floats[t], 2, 700, 80, 8, 2, 1, 1e-5, WEFT_ACT_SILU, STATISTICS);
+        group_norm(floats[t], 1, 20, 2208, 2, -1, 1, 1e-5, WEFT_ACT_NONE, IN_PLACE);
+        group_norm(floats[t], 1, 20, 2202, 2, -1, 1, 1e-5, WEFT_ACT_RELU, NO_AFFINE);
+        group_norm(floats[t], 3, 901, 21, 3, 0, 1, 1e-5, WEFT_ACT_QUICK_GELU, IN_PLACE | STATISTICS);
+        group_norm(floats[t], 1, 2600, 32, 32, 0, 1, 1e-5, WEFT_ACT_SILU, 0);
+    }
 }
 
 TEST(norms_of_nothing) {
@@ -101,9 +113,8 @@ TEST(group_norm_constant) {
     }
 }
 
-static void layer_norm(weft_dtype type, int64_t rows, int64_t channels, double mean, double spread, int how) {
+static void layer_norm_once(weft_dtype type, int64_t rows, int64_t channels, double mean, double spread, int how) {
     char what[160];
-    if (!fast_takes(WEFT_KERNEL_layer_norm, type)) return;
     random_state = (uint64_t)(rows * 1000003 + channels);
     weft_layer_norm_args a = { .type = type, .rows = rows, .c = channels, .eps = 1e-5,
                                .x = random_values(type, rows * channels, mean, spread) };
@@ -121,11 +132,17 @@ static void layer_norm(weft_dtype type, int64_t rows, int64_t channels, double m
     buffers_free();
 }
 
+static void layer_norm(weft_dtype type, int64_t rows, int64_t channels, double mean, double spread, int how) {
+    if (!fast_takes(WEFT_KERNEL_layer_norm, type)) return;
+    EACH_ALIGNMENT layer_norm_once(type, rows, channels, mean, spread, how);
+}
+
 TEST(layer_norm_all) {
     for (int64_t channels = 2; channels < 70; channels++)
         layer_norm(WEFT_F32, 1 + channels % 5, channels, 0.2, 1, (int)channels % 8);
     for (int t = 0; t < 4; t++)
-        for (int how = 0; how < 8; how++) layer_norm(floats[t], 7, 45, 0.5, 1, how);
+        for (int how = 0; how < 8; how++) layer_norm(floats[t], 7, how % 2 ? 48 : 45, 0.5, 1, how);
+    for (int t = 1; t < 3; t++) layer_norm(floats[t], 9, 1280, 1, 1, STATISTICS);
     layer_norm(WEFT_F32, 77, 768, 0, 1, STATISTICS);
     layer_norm(WEFT_F32, 3, 1280, 1000, 1, STATISTICS);
     layer_norm(WEFT_F32, 3, 10000, -20, 0.01, 0);
@@ -153,9 +170,8 @@ TEST(norms_special) {
     }
 }
 
-static void softmax(weft_dtype type, int64_t rows, int64_t channels, double spread, double scale, bool in_place) {
+static void softmax_once(weft_dtype type, int64_t rows, int64_t channels, double spread, double scale, bool in_place) {
     char what[160];
-    if (!fast_takes(WEFT_KERNEL_softmax, type)) return;
     random_state = (uint64_t)(rows * 1000003 + channels);
     weft_softmax_args a = { .type = type, .rows = rows, .c = channels, .scale = scale,
                             .x = random_values(type, rows * channels, 0, spread) };
@@ -170,10 +186,17 @@ static void softmax(weft_dtype type, int64_t rows, int64_t channels, double spre
     buffers_free();
 }
 
+static void softmax(weft_dtype type, int64_t rows, int64_t channels, double spread, double scale, bool in_place) {
+    if (!fast_takes(WEFT_KERNEL_softmax, type)) return;
+    EACH_ALIGNMENT softmax_once(type, rows, channels, spread, scale, in_place);
+}
+
 TEST(softmax_all) {
     for (int64_t channels = 1; channels < 70; channels++)
         softmax(WEFT_F32, 1 + channels % 4, channels, 3, channels % 2 ? 1 : -0.4, channels % 3 == 0);
     for (int t = 0; t < 4; t++) softmax(floats[t], 5, 77, 4, 0.7, t % 2);
+    for (int t = 1; t < 3; t++) softmax(floats[t], 11, 80, 4, -0.7, t % 2);
+    softmax(WEFT_F16, 2, 6000, 3, 1, true);
     softmax(WEFT_F32, 3, 5000, 1, 1, false);
     softmax(WEFT_F32, 3, 100, 300, 1, false);
     softmax(WEFT_F32, 3, 100, 1e30, 1, false);          /* one value has all of it */

@@ -192,9 +192,8 @@ TEST(binary_special) {
     }
 }
 
-static void reduce(weft_dtype type, weft_reduce_op op, int64_t outer, int64_t mid, int64_t inner, double mean) {
+static void reduce_once(weft_dtype type, weft_reduce_op op, int64_t outer, int64_t mid, int64_t inner, double mean) {
     char what[96];
-    if (!fast_takes(WEFT_KERNEL_reduce, type)) return;
     random_state = (uint64_t)(outer + mid * 1000003 + inner * 1009);
     weft_reduce_args a = { .type = type, .op = op, .outer = outer, .mid = mid, .inner = inner,
                            .x = random_values(type, outer * mid * inner, mean, 1) };
@@ -208,9 +207,15 @@ static void reduce(weft_dtype type, weft_reduce_op op, int64_t outer, int64_t mi
     buffers_free();
 }
 
+static void reduce(weft_dtype type, weft_reduce_op op, int64_t outer, int64_t mid, int64_t inner, double mean) {
+    if (!fast_takes(WEFT_KERNEL_reduce, type)) return;
+    EACH_ALIGNMENT reduce_once(type, op, outer, mid, inner, mean);
+}
+
 TEST(reduce_all) {
     static const int64_t sizes[][3] = { { 1, 1, 1 }, { 3, 5, 7 }, { 1, 1000, 1 }, { 7, 33, 1 }, { 1, 17, 100 },
-                                        { 2, 9, 16 }, { 5, 1, 5 }, { 0, 3, 3 }, { 3, 3, 0 }, { 40, 64, 3 } };
+                                        { 2, 9, 16 }, { 5, 1, 5 }, { 0, 3, 3 }, { 3, 3, 0 }, { 40, 64, 3 }, { 600, 3, 3 }, { 2, 3, 1100 }, { 1, 9000, 8 },
+                                        { 2, 40000, 1 } };
     for (weft_reduce_op op = 0; op < WEFT_REDUCE_COUNT; op++) {
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
             for (int t = 0; t < 4; t++) reduce(floats[t], op, sizes[i][0], sizes[i][1], sizes[i][2], 0);

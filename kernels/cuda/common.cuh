@@ -51,6 +51,12 @@ static inline bool is_wide(const void *p) { return (size_t)p % 16 == 0; }
 
 enum { BLOCK = 256 };       /* threads of a block, where a kernel has no reason for another number */
 
+static inline int64_t div_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* A grid of one dimension for this many items, each a block's, in a loop that steps by the grid. */
+static inline unsigned grid_of(int64_t items) { return (unsigned)least(items, INT32_MAX); }
+
 /* Blocks for a loop over n items in steps of the whole grid: enough to fill the device, no more than there is work. */
 static inline unsigned grid_for(const weft_env *env, int64_t n, int block = BLOCK) {
     const int64_t blocks = (n + block - 1) / block, most = (int64_t)cuda_queue_of(env)->processors * (2048 / block);

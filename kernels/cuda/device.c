@@ -140,6 +140,12 @@ static int keep_pool(int device) {
     return cuda_check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all), "cudaMemPoolSetAttribute");
 }
 
+static int take_tickets(cuda_queue *q) {
+    const size_t bytes = CUDA_TICKETS * sizeof *q->tickets;
+    if (!(q->tickets = cuda_mem_alloc(q, bytes))) return WEFT_K_NO_MEMORY;
+    return cuda_check(cudaMemsetAsync(q->tickets, 0, bytes, q->stream), "cudaMemsetAsync");
+}
+
 void *cuda_open(int device) {
     const int count = count_devices();
     char all[256];
@@ -162,13 +168,16 @@ void *cuda_open(int device) {
         free(q);
         return NULL;
     }
-    return q;
+    if (!take_tickets(q)) return q;
+    cuda_close(q);
+    return NULL;
 }
 
 void cuda_close(void *stream) {
     cuda_queue *q = stream;
     if (!q) return;
     if (!cuda_enter(q)) {
+        cuda_mem_free(q, q->tickets, CUDA_TICKETS * sizeof *q->tickets);
         cuda_check(cudaStreamSynchronize(q->stream), "cudaStreamSynchronize");
         cuda_products_free(q);
         cuda_stages_free(q);

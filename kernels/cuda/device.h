@@ -22,9 +22,13 @@ typedef struct cuda_stage {
     bool busy;                  /* that copy may still run */
 } cuda_stage;
 
+/* Counters by which a kernel's blocks find out which of them is the last (sums.cuh): zero between two kernels. */
+enum { CUDA_TICKETS = 1024 };
+
 typedef struct cuda_queue {
     int device;
     cudaStream_t stream;
+    unsigned *tickets;          /* CUDA_TICKETS of them, in the device's memory */
     int processors;             /* multiprocessors, for the sizes of grids */
     int capability;             /* 75, 80, … */
     bool sync;                  /* WEFT_CUDA_SYNC */

@@ -7,7 +7,8 @@
 
 #define BIT(t) (1u << (t))
 #define NONE 0
-#define FLOATS (BIT(WEFT_F32) | BIT(WEFT_F16) | BIT(WEFT_BF16))
+#define F32 BIT(WEFT_F32)
+#define FLOATS (F32 | BIT(WEFT_F16) | BIT(WEFT_BF16))
 #define ALL (BIT(WEFT_DTYPE_COUNT) - 1)
 
 #define MISSING __attribute__((weak))
@@ -34,29 +35,29 @@ static const weft_kernels table = {
         [WEFT_KERNEL_gemm] = FLOATS, [WEFT_KERNEL_matmul] = FLOATS,
         [WEFT_KERNEL_conv2d] = FLOATS,
         [WEFT_KERNEL_attention] = NONE,
-        [WEFT_KERNEL_group_norm] = NONE, [WEFT_KERNEL_layer_norm] = NONE,
-        [WEFT_KERNEL_softmax] = NONE,
+        [WEFT_KERNEL_group_norm] = FLOATS, [WEFT_KERNEL_layer_norm] = FLOATS,
+        [WEFT_KERNEL_softmax] = FLOATS,
         [WEFT_KERNEL_unary] = FLOATS, [WEFT_KERNEL_affine] = FLOATS, [WEFT_KERNEL_binary] = FLOATS,
         [WEFT_KERNEL_axpby] = FLOATS, [WEFT_KERNEL_geglu] = FLOATS, [WEFT_KERNEL_copy] = ALL, [WEFT_KERNEL_fill] = ALL,
-        [WEFT_KERNEL_reduce] = NONE,
-        [WEFT_KERNEL_resample] = NONE,
-        [WEFT_KERNEL_pad] = NONE,
-        [WEFT_KERNEL_embedding] = NONE,
-        [WEFT_KERNEL_timestep] = NONE,
+        [WEFT_KERNEL_reduce] = FLOATS,
+        [WEFT_KERNEL_resample] = FLOATS | BIT(WEFT_U8),
+        [WEFT_KERNEL_pad] = ALL,
+        [WEFT_KERNEL_embedding] = FLOATS,
+        [WEFT_KERNEL_timestep] = FLOATS,
         [WEFT_KERNEL_conv2d_grad_input] = FLOATS, [WEFT_KERNEL_conv2d_grad_weight] = FLOATS,
         [WEFT_KERNEL_attention_grad] = NONE,
-        [WEFT_KERNEL_group_norm_grad] = NONE, [WEFT_KERNEL_layer_norm_grad] = NONE,
-        [WEFT_KERNEL_softmax_grad] = NONE,
+        [WEFT_KERNEL_group_norm_grad] = FLOATS, [WEFT_KERNEL_layer_norm_grad] = FLOATS,
+        [WEFT_KERNEL_softmax_grad] = FLOATS,
         [WEFT_KERNEL_unary_grad] = FLOATS, [WEFT_KERNEL_affine_grad] = FLOATS, [WEFT_KERNEL_geglu_grad] = FLOATS,
-        [WEFT_KERNEL_reduce_grad] = NONE,
-        [WEFT_KERNEL_resample_grad] = NONE,
-        [WEFT_KERNEL_pad_grad] = NONE,
-        [WEFT_KERNEL_embedding_grad] = NONE,
-        [WEFT_KERNEL_sum_squares] = NONE,
+        [WEFT_KERNEL_reduce_grad] = FLOATS,
+        [WEFT_KERNEL_resample_grad] = FLOATS,
+        [WEFT_KERNEL_pad_grad] = FLOATS,
+        [WEFT_KERNEL_embedding_grad] = FLOATS,
+        [WEFT_KERNEL_sum_squares] = F32,
         [WEFT_KERNEL_lerp] = FLOATS,
-        [WEFT_KERNEL_adam] = NONE, [WEFT_KERNEL_sgd] = NONE, [WEFT_KERNEL_lion] = NONE,
-        [WEFT_KERNEL_adafactor_moments] = NONE, [WEFT_KERNEL_adafactor_size] = NONE,
-        [WEFT_KERNEL_adafactor_apply] = NONE,
+        [WEFT_KERNEL_adam] = F32, [WEFT_KERNEL_sgd] = F32, [WEFT_KERNEL_lion] = F32,
+        [WEFT_KERNEL_adafactor_moments] = F32, [WEFT_KERNEL_adafactor_size] = F32,
+        [WEFT_KERNEL_adafactor_apply] = F32,
     },
 };
 
