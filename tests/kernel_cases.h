@@ -122,7 +122,8 @@ static inline void *random_values(weft_dtype type, int64_t n, double mean, doubl
     return p;
 }
 
-/* Does what follows with values off their alignment; for CUDA's kernels, which load aligned ones several at once, on it too. */
+/* Does what follows with values off their alignment; for CUDA's kernels, which load aligned ones several at once, on it
+ * too. */
 #define EACH_ALIGNMENT for (int off_by = LEAST_OFF; off_by < 2 ? values_off = off_by, true : false; off_by++)
 
 /* ---- the surroundings: counted scratch that can fail, a cancel flag ------------------------------------------ */

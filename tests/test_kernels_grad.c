@@ -20,8 +20,8 @@ static double norm_tolerance(double mean, double spread) { return 2e-6 + 3e-7 * 
 
 enum { NO_GAMMA = 1, NO_BETA = 2, IN_PLACE = 4, ALONE = 8 };
 
-static void group_norm_once(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean, double spread,
-                            weft_activation act, int how) {
+static void group_norm_once(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean,
+                            double spread, weft_activation act, int how) {
     char what[160];
     random_state = (uint64_t)(n + pixels * 1000003 + channels * 1009 + groups);
     const int64_t count = n * pixels * channels;
@@ -53,8 +53,8 @@ static void group_norm_once(weft_dtype type, int64_t n, int64_t pixels, int64_t 
     buffers_free();
 }
 
-static void group_norm(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean, double spread,
-                       weft_activation act, int how) {
+static void group_norm(weft_dtype type, int64_t n, int64_t pixels, int64_t channels, int64_t groups, double mean,
+                       double spread, weft_activation act, int how) {
     if (!fast_takes(WEFT_KERNEL_group_norm_grad, type)) return;
     EACH_ALIGNMENT group_norm_once(type, n, pixels, channels, groups, mean, spread, act, how);
 }

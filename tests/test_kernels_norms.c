@@ -84,7 +84,8 @@ TEST(group_norm_types) {
             group_norm(floats[t], 2, 35, 24, 4, 0.5, 1, 1e-5, how & 1 ? WEFT_ACT_SILU : WEFT_ACT_NONE, how);
             group_norm(floats[t], 1, 9, 7, 1, 0, 2, 1e-6, WEFT_ACT_GELU, how);
         }
-    for (int t = 0; t < 3; t++) {               /* more than a block of CUDA's threads has at once: groups side by side, and too wide */
+    /* More than a block of CUDA's threads has at once: groups side by side, and too wide ones. */
+    for (int t = 0; t < 3; t++) {
         group_norm(floats[t], 2, 700, 80, 8, 2, 1, 1e-5, WEFT_ACT_SILU, STATISTICS);
         group_norm(floats[t], 1, 20, 2208, 2, -1, 1, 1e-5, WEFT_ACT_NONE, IN_PLACE);
         group_norm(floats[t], 1, 20, 2202, 2, -1, 1, 1e-5, WEFT_ACT_RELU, NO_AFFINE);
@@ -199,6 +200,7 @@ TEST(softmax_all) {
     softmax(WEFT_F16, 2, 6000, 3, 1, true);
     softmax(WEFT_F32, 3, 5000, 1, 1, false);
     softmax(WEFT_F32, 3, 100, 300, 1, false);
+    softmax(WEFT_F32, 3, 100, 300, -1, false);
     softmax(WEFT_F32, 3, 100, 1e30, 1, false);          /* one value has all of it */
     softmax(WEFT_F32, 3, 100, 1, 0, false);             /* all the same */
     softmax(WEFT_F32, 0, 10, 1, 1, false);

@@ -228,7 +228,8 @@ TEST(scratch_refused) {
         buffers_free();
         if (s.calls <= fail_at) {
             CHECK_EQ(status, WEFT_K_OK);
-            CHECK(fail_at > (MOST_THREADS > 1 ? 2 : 1));    /* CUDA's sums of so few need none but the means of rows, twice */
+            /* CUDA's sums of so few need none but the means of rows, twice. */
+            CHECK(fail_at > (MOST_THREADS > 1 ? 2 : 1));
             return;
         }
         CHECK_EQ(status, WEFT_K_NO_MEMORY);

@@ -214,8 +214,8 @@ static void reduce(weft_dtype type, weft_reduce_op op, int64_t outer, int64_t mi
 
 TEST(reduce_all) {
     static const int64_t sizes[][3] = { { 1, 1, 1 }, { 3, 5, 7 }, { 1, 1000, 1 }, { 7, 33, 1 }, { 1, 17, 100 },
-                                        { 2, 9, 16 }, { 5, 1, 5 }, { 0, 3, 3 }, { 3, 3, 0 }, { 40, 64, 3 }, { 600, 3, 3 }, { 2, 3, 1100 }, { 1, 9000, 8 },
-                                        { 2, 40000, 1 } };
+                                        { 2, 9, 16 }, { 5, 1, 5 }, { 0, 3, 3 }, { 3, 3, 0 }, { 40, 64, 3 }, { 600, 3, 3 },
+                                        { 2, 3, 1100 }, { 1, 9000, 8 }, { 2, 40000, 1 } };
     for (weft_reduce_op op = 0; op < WEFT_REDUCE_COUNT; op++) {
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
             for (int t = 0; t < 4; t++) reduce(floats[t], op, sizes[i][0], sizes[i][1], sizes[i][2], 0);

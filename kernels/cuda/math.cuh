@@ -55,8 +55,11 @@ static __device__ __forceinline__ float activate(weft_activation act, float v) {
     }
 }
 
-/* Several at once. Norms are followed by SiLU or nothing; the others are one piece of code for all kernels that may be asked for them. */
-[[maybe_unused]] static __device__ __noinline__ float activate_rare(weft_activation act, float v) { return activate(act, v); }
+/* Several at once. Norms are followed by SiLU or nothing; the others are one piece of code for all kernels that may be
+ * asked for them. */
+[[maybe_unused]] static __device__ __noinline__ float activate_rare(weft_activation act, float v) {
+    return activate(act, v);
+}
 
 template <int N> static __device__ __forceinline__ void activate_all(weft_activation act, float (&v)[N]) {
     if (act == WEFT_ACT_NONE) return;
@@ -75,13 +78,17 @@ static __device__ __forceinline__ float activate_slope(weft_activation act, floa
     }
 }
 
-[[maybe_unused]] static __device__ __noinline__ float slope_rare(weft_activation act, float v) { return activate_slope(act, v); }
+[[maybe_unused]] static __device__ __noinline__ float slope_rare(weft_activation act, float v) {
+    return activate_slope(act, v);
+}
 
 /* d *= the slope at v. */
-template <int N> static __device__ __forceinline__ void multiply_slopes(weft_activation act, const float (&v)[N], float (&d)[N]) {
+template <int N>
+static __device__ __forceinline__ void multiply_slopes(weft_activation act, const float (&v)[N], float (&d)[N]) {
     if (act == WEFT_ACT_NONE) return;
 #pragma unroll
-    for (int k = 0; k < N; k++) d[k] *= act == WEFT_ACT_SILU ? activate_slope(WEFT_ACT_SILU, v[k]) : slope_rare(act, v[k]);
+    for (int k = 0; k < N; k++)
+        d[k] *= act == WEFT_ACT_SILU ? activate_slope(WEFT_ACT_SILU, v[k]) : slope_rare(act, v[k]);
 }
 
 #endif

@@ -1,12 +1,13 @@
 /* Group norm (with its activation) and layer norm: y = act((x − mean)/√(var + eps)·gamma + beta).
  *
- * Mean and deviations are worked out in f32 over x − base, base being the group's first value: x − base is exact for x near it, so
- * no digits are lost where the mean is far from zero. The variance is always a sum of squared distances from a mean, never a
- * difference of squares: first around the mean of a few neighbours, then joined by the distances of those means
- * (Chan, Golub, LeVeque 1979).
+ * Mean and deviations are worked out in f32 over x − base, base being the group's first value: x − base is exact for x
+ * near it, so no digits are lost where the mean is far from zero. The variance is always a sum of squared distances
+ * from a mean, never a difference of squares: first around the mean of a few neighbours, then joined by the distances
+ * of those means (Chan, Golub, LeVeque 1979).
  *
- * A group that a block can have at once (a layer norm's row is one of a single pixel) takes one kernel. Others take two: one for
- * the sums, by slabs.cuh, whose last block of each image joins what the others found, and one for the result.
+ * A group that a block can have at once (a layer norm's row is one of a single pixel) takes one kernel. Others take
+ * two: one for the sums, by slabs.cuh, whose last block of each image joins what the others found, and one for the
+ * result.
  */
 #include "kernels/cuda/math.cuh"
 #include "kernels/cuda/rows.cuh"
@@ -24,14 +25,17 @@ typedef struct whole {
 struct in_a_group {
     int64_t packs, per, c;
     int n;
-    __device__ __forceinline__ int64_t column(int64_t i) const { return packs == per ? i : (uint32_t)i % (uint32_t)per; }
+    __device__ __forceinline__ int64_t column(int64_t i) const {
+        return packs == per ? i : (uint32_t)i % (uint32_t)per;
+    }
     __device__ __forceinline__ int64_t operator()(int64_t i) const {
         return packs == per ? i * n : (uint32_t)i / (uint32_t)per * c + (uint32_t)i % (uint32_t)per * n;
     }
 };
 
 template <int N, typename T>
-static __global__ void __launch_bounds__(LARGEST_TEAM) whole_kernel(whole s, const T *x, const T *gamma, const T *beta, T *y, T *means, T *rstds) {
+static __global__ void __launch_bounds__(LARGEST_TEAM)
+whole_kernel(whole s, const T *x, const T *gamma, const T *beta, T *y, T *means, T *rstds) {
     const in_a_group at = { s.packs, s.per, s.c, N };
     const float count = (float)(s.packs * N);
     for (int64_t row = first_row(); row < s.rows; row += row_step()) {
@@ -82,10 +86,11 @@ static __global__ void __launch_bounds__(LARGEST_TEAM) whole_kernel(whole s, con
 }
 
 template <int N, typename T>
-static int norm_whole(const weft_env *env, const char *who, const whole &s, const void *x, const void *gamma, const void *beta, void *y, void *mean,
-                      void *rstd) {
+static int norm_whole(const weft_env *env, const char *who, const whole &s, const void *x, const void *gamma,
+                      const void *beta, void *y, void *mean, void *rstd) {
     const teams t = teams_of(env, s.rows, s.packs);
-    return launch(env, who, t.grid, t.block, 0, whole_kernel<N, T>, s, (const T *)x, (const T *)gamma, (const T *)beta, (T *)y, (T *)mean, (T *)rstd);
+    return launch(env, who, t.grid, t.block, 0, whole_kernel<N, T>, s, (const T *)x, (const T *)gamma, (const T *)beta,
+                  (T *)y, (T *)mean, (T *)rstd);
 }
 
 template <typename T> static int layer_norm(const weft_env *env, const weft_layer_norm_args *a) {
@@ -110,8 +115,8 @@ enum { TILE = 4 };          /* pixels that a thread reads before it uses them */
 
 /* Mean and sum of squared deviations of a thread's pixels, for each of N channels, over x − base. */
 template <int N, typename T>
-static __device__ __forceinline__ void thread_moments(const slabs &s, const T *x, const float (&base)[N], int64_t from, int64_t end, float (&mean)[N],
-                                                      float (&square)[N]) {
+static __device__ __forceinline__ void thread_moments(const slabs &s, const T *x, const float (&base)[N], int64_t from,
+                                                      int64_t end, float (&mean)[N], float (&square)[N]) {
     int count = 0;
 #pragma unroll
     for (int k = 0; k < N; k++) mean[k] = square[k] = 0;
@@ -141,24 +146,29 @@ static __device__ __forceinline__ void thread_moments(const slabs &s, const T *x
     }
 }
 
-/* What a block found of a group, and what is known of it in the end: y = (x − mean + rest)·rstd, mean rounded, rest what that left out. */
+/* What a block found of a group, and what is known of it in the end: y = (x − mean + rest)·rstd, mean rounded, rest
+ * what that left out. */
 struct found { float mean, square; };
 struct known { float mean, rest, rstd; };
 
 /* Joins the threads' moments, channel k of thread t at k·BLOCK + t, group by group; a warp has a group. */
 template <int N>
-static __device__ __forceinline__ void block_moments(const slabs &s, const place &p, const float *means, const float *squares, found *parts) {
-    const int width = (int)(s.parts == 1 ? s.width : p.channels), groups = (int)(p.channels / width), lane = threadIdx.x % WARP;
+static __device__ __forceinline__ void block_moments(const slabs &s, const place &p, const float *means,
+                                                     const float *squares, found *parts) {
+    const int width = (int)(s.parts == 1 ? s.width : p.channels), groups = (int)(p.channels / width),
+              lane = threadIdx.x % WARP;
     const float count = (float)(p.end - p.from) * (float)width;
     for (int g = threadIdx.x / WARP; g < groups; g += blockDim.x / WARP) {
         float sum = 0, square = 0;
         for (int e = lane; e < s.high * width; e += WARP) {
-            const int row = e / width, column = g * width + e % width, at = column % N * BLOCK + row * s.wide + column / N;
+            const int row = e / width, column = g * width + e % width,
+                      at = column % N * BLOCK + row * s.wide + column / N;
             sum += (float)rows_of(s, p, row) * means[at];
         }
         const float mean = warp_sum(sum) / count;
         for (int e = lane; e < s.high * width; e += WARP) {
-            const int row = e / width, column = g * width + e % width, at = column % N * BLOCK + row * s.wide + column / N;
+            const int row = e / width, column = g * width + e % width,
+                      at = column % N * BLOCK + row * s.wide + column / N;
             const float d = means[at] - mean;
             square += squares[at] + (float)rows_of(s, p, row) * d * d;
         }
@@ -177,8 +187,8 @@ static __device__ __forceinline__ double part_count(const slabs &s, int64_t i) {
 
 /* Joins what an image's blocks found; a warp has a group. */
 template <typename T>
-static __device__ __forceinline__ void image_moments(const slabs &s, int64_t image, double eps, const T *x, const found *parts, known *stats, T *means,
-                                                     T *rstds) {
+static __device__ __forceinline__ void image_moments(const slabs &s, int64_t image, double eps, const T *x,
+                                                     const found *parts, known *stats, T *means, T *rstds) {
     const int64_t n = s.chunks * s.parts;
     const int lane = threadIdx.x % WARP;
     const double count = (double)s.pixels * (double)s.width;
@@ -219,7 +229,8 @@ moments_kernel(slabs s, double eps, const T *x, found *parts, known *stats, T *m
         }
         __syncthreads();
         block_moments<N>(s, p, mean_slots, square_slots, parts);
-        if (is_last_block(tickets + p.image, (unsigned)(s.across * s.chunks))) image_moments(s, p.image, eps, x, parts, stats, means, rstds);
+        if (is_last_block(tickets + p.image, (unsigned)(s.across * s.chunks)))
+            image_moments(s, p.image, eps, x, parts, stats, means, rstds);
     }
 }
 
@@ -269,7 +280,8 @@ template <int N, typename T> static int norm_split(const weft_env *env, const we
     const slabs sums = slabs_cut(s, 4 * processors, 2 * TILE, 256);
     s = slabs_cut(s, 8 * processors, TILE, INT64_MAX);
     const int64_t groups = together * a->groups;
-    const size_t known_bytes = (size_t)groups * sizeof(known), bytes = known_bytes + (size_t)(groups * sums.chunks * sums.parts) * sizeof(found);
+    const size_t known_bytes = (size_t)groups * sizeof(known),
+                 bytes = known_bytes + (size_t)(groups * sums.chunks * sums.parts) * sizeof(found);
     known *stats = (known *)env->alloc(env->owner, bytes);
     if (!stats) return WEFT_K_NO_MEMORY;
     int status = WEFT_K_OK;
@@ -278,11 +290,12 @@ template <int N, typename T> static int norm_split(const weft_env *env, const we
         slabs now = sums;
         const T *x = (const T *)a->x + from;
         s.n = now.n = least(a->n - first, together);
-        status = launch(env, "group_norm", grid_of(slabs_items(now)), slabs_threads(now), 0, moments_kernel<N, T>, now, a->eps, x, (found *)((char *)stats + known_bytes),
-                        stats, a->mean ? (T *)a->mean + group : NULL, a->rstd ? (T *)a->rstd + group : NULL, cuda_queue_of(env)->tickets);
+        status = launch(env, "group_norm", grid_of(slabs_items(now)), slabs_threads(now), 0, moments_kernel<N, T>, now,
+                        a->eps, x, (found *)((char *)stats + known_bytes), stats, a->mean ? (T *)a->mean + group : NULL,
+                        a->rstd ? (T *)a->rstd + group : NULL, cuda_queue_of(env)->tickets);
         if (!status)
-            status = launch(env, "group_norm", grid_of(slabs_items(s)), slabs_threads(s), 0, apply_kernel<N, T>, s, a->act, x, (const T *)a->gamma, (const T *)a->beta,
-                            (const known *)stats, (T *)a->y + from);
+            status = launch(env, "group_norm", grid_of(slabs_items(s)), slabs_threads(s), 0, apply_kernel<N, T>, s,
+                            a->act, x, (const T *)a->gamma, (const T *)a->beta, (const known *)stats, (T *)a->y + from);
     }
     env->release(env->owner, stats, bytes);
     return status;
@@ -292,10 +305,14 @@ template <typename T> static int group_norm(const weft_env *env, const weft_grou
     enum { WHOLE = 5 * LARGEST_TEAM };              /* packs of a group that a block takes at once */
     constexpr int N = wide<T>();
     const int64_t width = a->c / a->groups, values = a->pixels * width;
-    const bool aligned = is_wide(a->x) && is_wide(a->y), packs = aligned && width % N == 0 && is_wide(a->gamma) && is_wide(a->beta);
-    const whole s = { a->n * a->groups, a->groups, a->pixels, a->c, packs ? values / N : values, packs ? width / N : width, (float)a->eps, a->act };
-    if (s.packs <= WHOLE && packs) return norm_whole<N, T>(env, "group_norm", s, a->x, a->gamma, a->beta, a->y, a->mean, a->rstd);
-    if (s.packs <= WHOLE) return norm_whole<1, T>(env, "group_norm", s, a->x, a->gamma, a->beta, a->y, a->mean, a->rstd);
+    const bool aligned = is_wide(a->x) && is_wide(a->y),
+               packs = aligned && width % N == 0 && is_wide(a->gamma) && is_wide(a->beta);
+    const whole s = { a->n * a->groups, a->groups, a->pixels, a->c, packs ? values / N : values,
+                      packs ? width / N : width, (float)a->eps, a->act };
+    if (s.packs <= WHOLE && packs)
+        return norm_whole<N, T>(env, "group_norm", s, a->x, a->gamma, a->beta, a->y, a->mean, a->rstd);
+    if (s.packs <= WHOLE)
+        return norm_whole<1, T>(env, "group_norm", s, a->x, a->gamma, a->beta, a->y, a->mean, a->rstd);
     return aligned && slabs_fit(a->c, a->groups, N) ? norm_split<N, T>(env, a) : norm_split<1, T>(env, a);
 }
 

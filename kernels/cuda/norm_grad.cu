@@ -1,17 +1,18 @@
-/* Gradients of group norm (with its activation) and layer norm. With x̂ = (x − mean)·rstd and dz = dy·act′(x̂·gamma + beta):
+/* Gradients of group norm (with its activation) and layer norm. With x̂ = (x − mean)·rstd and
+ * dz = dy·act′(x̂·gamma + beta):
  *
  *   dbeta = Σ dz, dgamma = Σ dz·x̂ over images and pixels (rows);
  *   dx = rstd·(dz·gamma − its mean over the group − x̂·(mean of dz·gamma·x̂ over the group)).
  *
- * The two sums of each channel over a chunk of pixels are worked out by slabs.cuh; from them come dbeta and dgamma and, with gamma,
- * the two means of each group. Those of a layer norm's row its team finds itself.
+ * The two sums of each channel over a chunk of pixels are worked out by slabs.cuh; from them come dbeta and dgamma and,
+ * with gamma, the two means of each group. Those of a layer norm's row its team finds itself.
  */
 #include "kernels/cuda/math.cuh"
 #include "kernels/cuda/rows.cuh"
 #include "kernels/cuda/slabs.cuh"
 
-/* Channels of a thread, whatever the type: with more, what belongs to them would take too many registers. Pixels that it reads before
- * it uses them. */
+/* PACK: channels of a thread, whatever the type: with more, what belongs to them would take too many registers.
+ * TILE: pixels that it reads before it uses them. */
 enum { PACK = 4, TILE = 2 };
 
 /* Σ dz and Σ dz·x̂ of a channel over some pixels; the means of dz·gamma and dz·gamma·x̂ over a group. */
@@ -24,7 +25,8 @@ template <typename T> struct inputs { const T *x, *gamma, *beta, *mean, *rstd, *
 template <int N> struct channels { float mean[N], rstd[N], scale[N], shift[N]; };
 
 template <int N, typename T>
-static __device__ __forceinline__ channels<N> channels_of(const slabs &s, const inputs<T> &in, int64_t image, int64_t groups, int64_t first) {
+static __device__ __forceinline__ channels<N> channels_of(const slabs &s, const inputs<T> &in, int64_t image,
+                                                          int64_t groups, int64_t first) {
     channels<N> c;
 #pragma unroll
     for (int k = 0; k < N; k++) {
@@ -41,7 +43,8 @@ static __device__ __forceinline__ channels<N> channels_of(const slabs &s, const 
 
 /* ROWS: a layer norm, whose mean and rstd are a pixel's own. groups: of the norm; the slabs know none. */
 template <bool ROWS, int N, typename T>
-static __global__ void __launch_bounds__(BLOCK) sums_kernel(slabs s, int64_t groups, weft_activation act, inputs<T> in, sums *parts) {
+static __global__ void __launch_bounds__(BLOCK)
+sums_kernel(slabs s, int64_t groups, weft_activation act, inputs<T> in, sums *parts) {
     __shared__ float slots[2 * N * BLOCK];
     const int t = (int)threadIdx.x, w = t % s.wide, row = t / s.wide;
     for (int64_t item = blockIdx.x; item < slabs_items(s); item += gridDim.x) {
@@ -63,7 +66,8 @@ static __global__ void __launch_bounds__(BLOCK) sums_kernel(slabs s, int64_t gro
 #pragma unroll
             for (int j = 0; j < TILE; j++) {
                 if (i + j * s.high >= p.end) break;
-                const float mean = ROWS ? to_float(in.mean[i + j * s.high]) : 0, rstd = ROWS ? to_float(in.rstd[i + j * s.high]) : 0;
+                const float mean = ROWS ? to_float(in.mean[i + j * s.high]) : 0,
+                            rstd = ROWS ? to_float(in.rstd[i + j * s.high]) : 0;
                 float z[N], dz[N];
 #pragma unroll
                 for (int k = 0; k < N; k++) {
@@ -74,7 +78,8 @@ static __global__ void __launch_bounds__(BLOCK) sums_kernel(slabs s, int64_t gro
 #pragma unroll
                 for (int k = 0; k < N; k++) {
                     part[k] += dz[k];
-                    part[N + k] += dz[k] * (to_float(x[j].v[k]) - (ROWS ? mean : c.mean[k])) * (ROWS ? rstd : c.rstd[k]);
+                    part[N + k] +=
+                        dz[k] * (to_float(x[j].v[k]) - (ROWS ? mean : c.mean[k])) * (ROWS ? rstd : c.rstd[k]);
                 }
             }
 #pragma unroll
@@ -83,7 +88,8 @@ static __global__ void __launch_bounds__(BLOCK) sums_kernel(slabs s, int64_t gro
         join_rows(plus(), sum, 2 * N, slots, s.wide, s.high);
         if (there && row == 0)
 #pragma unroll
-            for (int k = 0; k < N; k++) parts[(p.image * s.chunks + p.chunk) * s.c + first + k] = sums{ sum[k], sum[N + k] };
+            for (int k = 0; k < N; k++)
+                parts[(p.image * s.chunks + p.chunk) * s.c + first + k] = sums{ sum[k], sum[N + k] };
     }
 }
 
@@ -96,20 +102,24 @@ template <typename T> struct put_sums {
     }
 };
 
-/* The sums of s.chunks chunks of each image into *parts, of *bytes; and over all of them into dgamma and dbeta, where wanted. */
+/* The sums of s.chunks chunks of each image into *parts, of *bytes; and over all of them into dgamma and dbeta, where
+ * wanted. */
 template <bool ROWS, typename T>
-static int channel_sums(const weft_env *env, const char *who, slabs *cut, int64_t groups, weft_activation act, const inputs<T> &in, void *dgamma, void *dbeta,
-                        sums **parts, size_t *bytes) {
+static int channel_sums(const weft_env *env, const char *who, slabs *cut, int64_t groups, weft_activation act,
+                        const inputs<T> &in, void *dgamma, void *dbeta, sums **parts, size_t *bytes) {
     const bool packs = is_wide(in.x) && is_wide(in.dy) && cut->c % PACK == 0;
     slabs s = slabs_of(cut->n, cut->pixels, cut->c, cut->c, packs ? PACK : 1);
     s = *cut = slabs_cut(s, 4 * cuda_queue_of(env)->processors, 4 * TILE, INT64_MAX);
     *bytes = (size_t)(s.n * s.chunks * s.c) * sizeof(sums);
     *parts = (sums *)env->alloc(env->owner, *bytes);
     if (!*parts) return WEFT_K_NO_MEMORY;
-    const int status = packs ? launch(env, who, grid_of(slabs_items(s)), slabs_threads(s), 0, sums_kernel<ROWS, PACK, T>, s, groups, act, in, *parts)
-                             : launch(env, who, grid_of(slabs_items(s)), slabs_threads(s), 0, sums_kernel<ROWS, 1, T>, s, groups, act, in, *parts);
+    const int status = packs ? launch(env, who, grid_of(slabs_items(s)), slabs_threads(s), 0,
+                                      sums_kernel<ROWS, PACK, T>, s, groups, act, in, *parts)
+                             : launch(env, who, grid_of(slabs_items(s)), slabs_threads(s), 0, sums_kernel<ROWS, 1, T>,
+                                      s, groups, act, in, *parts);
     if (status || (!dgamma && !dbeta)) return status;
-    return reduce_dense<float>(env, who, 1, s.n * s.chunks, 2 * s.c, *parts, sum_of(), put_sums<T>{ (T *)dbeta, (T *)dgamma });
+    return reduce_dense<float>(env, who, 1, s.n * s.chunks, 2 * s.c, *parts, sum_of(),
+                               put_sums<T>{ (T *)dbeta, (T *)dgamma });
 }
 
 /* Sums over nothing. */
@@ -126,7 +136,8 @@ static int zeros(const weft_env *env, const char *who, weft_dtype type, int64_t 
 
 /* The means of dz·gamma and dz·gamma·x̂ over each group; a warp has a group. s is the sums' cut. */
 template <typename T>
-static __global__ void __launch_bounds__(BLOCK) means_kernel(slabs s, int64_t groups, const T *gamma, const sums *parts, sums *means) {
+static __global__ void __launch_bounds__(BLOCK)
+means_kernel(slabs s, int64_t groups, const T *gamma, const sums *parts, sums *means) {
     const int64_t width = s.c / groups;
     for (int64_t group = grid_first() / WARP; group < s.n * groups; group += grid_step() / WARP) {
         const int64_t first = group % groups * width, image = group / groups;
@@ -147,7 +158,8 @@ static __global__ void __launch_bounds__(BLOCK) means_kernel(slabs s, int64_t gr
 
 /* dx = dz·scale − (x − mean)·slope − level, with what follows for a channel from its group's means. */
 template <int N, typename T>
-static __global__ void __launch_bounds__(BLOCK) dx_kernel(slabs s, int64_t groups, weft_activation act, inputs<T> in, const sums *means, T *dx) {
+static __global__ void __launch_bounds__(BLOCK)
+dx_kernel(slabs s, int64_t groups, weft_activation act, inputs<T> in, const sums *means, T *dx) {
     const int t = (int)threadIdx.x, w = t % s.wide, row = t / s.wide;
     for (int64_t item = blockIdx.x; item < slabs_items(s); item += gridDim.x) {
         const place p = place_of(s, item);
@@ -181,7 +193,8 @@ static __global__ void __launch_bounds__(BLOCK) dx_kernel(slabs s, int64_t group
                 multiply_slopes(act, z, dz);
 #pragma unroll
                 for (int k = 0; k < N; k++)
-                    dy[j].v[k] = from_float<T>(dz[k] * c.scale[k] - (to_float(x[j].v[k]) - c.mean[k]) * slope[k] - level[k]);
+                    dy[j].v[k] =
+                        from_float<T>(dz[k] * c.scale[k] - (to_float(x[j].v[k]) - c.mean[k]) * slope[k] - level[k]);
                 store_pack<T, N>(dx + begin + (i + j * s.high) * s.c, dy[j]);
             }
         }
@@ -190,31 +203,38 @@ static __global__ void __launch_bounds__(BLOCK) dx_kernel(slabs s, int64_t group
 
 /* s: the cut of the sums. */
 template <typename T>
-static int group_dx(const weft_env *env, const weft_group_norm_grad_args *a, const slabs &s, const inputs<T> &in, const sums *parts) {
+static int group_dx(const weft_env *env, const weft_group_norm_grad_args *a, const slabs &s, const inputs<T> &in,
+                    const sums *parts) {
     const bool packs = is_wide(in.x) && is_wide(in.dy) && is_wide(a->dx) && a->c % PACK == 0;
     const size_t bytes = (size_t)(a->n * a->groups) * sizeof(sums);
     sums *means = (sums *)env->alloc(env->owner, bytes);
     if (!means) return WEFT_K_NO_MEMORY;
-    int status = launch(env, "group_norm_grad", grid_for(env, a->n * a->groups * WARP), BLOCK, 0, means_kernel<T>, s, a->groups, in.gamma, parts, means);
-    const slabs cut = slabs_cut(slabs_of(a->n, a->pixels, a->c, a->c, packs ? PACK : 1), 8 * cuda_queue_of(env)->processors, 2 * TILE, INT64_MAX);
+    int status = launch(env, "group_norm_grad", grid_for(env, a->n * a->groups * WARP), BLOCK, 0, means_kernel<T>, s,
+                        a->groups, in.gamma, parts, means);
+    const slabs cut = slabs_cut(slabs_of(a->n, a->pixels, a->c, a->c, packs ? PACK : 1),
+                                8 * cuda_queue_of(env)->processors, 2 * TILE, INT64_MAX);
     const unsigned grid = grid_of(slabs_items(cut)), block = (unsigned)slabs_threads(cut);
     if (!status && packs)
-        status = launch(env, "group_norm_grad", grid, block, 0, dx_kernel<PACK, T>, cut, a->groups, a->act, in, (const sums *)means, (T *)a->dx);
+        status = launch(env, "group_norm_grad", grid, block, 0, dx_kernel<PACK, T>, cut, a->groups, a->act, in,
+                        (const sums *)means, (T *)a->dx);
     else if (!status)
-        status = launch(env, "group_norm_grad", grid, block, 0, dx_kernel<1, T>, cut, a->groups, a->act, in, (const sums *)means, (T *)a->dx);
+        status = launch(env, "group_norm_grad", grid, block, 0, dx_kernel<1, T>, cut, a->groups, a->act, in,
+                        (const sums *)means, (T *)a->dx);
     env->release(env->owner, means, bytes);
     return status;
 }
 
 template <typename T> static int group_norm_grad(const weft_env *env, const weft_group_norm_grad_args *a) {
-    const inputs<T> in = { (const T *)a->x, (const T *)a->gamma, (const T *)a->beta, (const T *)a->mean, (const T *)a->rstd, (const T *)a->dy };
+    const inputs<T> in = { (const T *)a->x, (const T *)a->gamma, (const T *)a->beta,
+                           (const T *)a->mean, (const T *)a->rstd, (const T *)a->dy };
     slabs s = {};
     sums *parts = NULL;
     size_t bytes = 0;
     s.n = a->n;
     s.pixels = a->pixels;
     s.c = a->c;
-    int status = channel_sums<false>(env, "group_norm_grad", &s, a->groups, a->act, in, a->dgamma, a->dbeta, &parts, &bytes);
+    int status =
+        channel_sums<false>(env, "group_norm_grad", &s, a->groups, a->act, in, a->dgamma, a->dbeta, &parts, &bytes);
     if (!status && a->dx) status = group_dx(env, a, s, in, parts);
     if (parts) env->release(env->owner, parts, bytes);
     return status;
@@ -230,7 +250,8 @@ int weft_cuda_group_norm_grad(const weft_env *env, const weft_group_norm_grad_ar
 
 /* ---- layer norm --------------------------------------------------------------------------------------------- */
 
-template <int N, typename T> static __global__ void __launch_bounds__(LARGEST_TEAM) row_kernel(int64_t rows, int64_t packs, inputs<T> in, T *dx) {
+template <int N, typename T>
+static __global__ void __launch_bounds__(LARGEST_TEAM) row_kernel(int64_t rows, int64_t packs, inputs<T> in, T *dx) {
     const float count = (float)(packs * N);
     for (int64_t row = first_row(); row < rows; row += row_step()) {
         const int64_t begin = row * packs * N;
@@ -264,7 +285,8 @@ template <int N, typename T> static __global__ void __launch_bounds__(LARGEST_TE
 
 template <typename T> static int layer_norm_grad(const weft_env *env, const weft_layer_norm_grad_args *a) {
     constexpr int N = wide<T>();
-    const inputs<T> in = { (const T *)a->x, (const T *)a->gamma, NULL, (const T *)a->mean, (const T *)a->rstd, (const T *)a->dy };
+    const inputs<T> in = { (const T *)a->x, (const T *)a->gamma, NULL,
+                           (const T *)a->mean, (const T *)a->rstd, (const T *)a->dy };
     int status = WEFT_K_OK;
     if (a->dgamma || a->dbeta) {                /* first: dx may be dy */
         slabs s = {};
@@ -273,7 +295,8 @@ template <typename T> static int layer_norm_grad(const weft_env *env, const weft
         s.n = 1;
         s.pixels = a->rows;
         s.c = a->c;
-        status = channel_sums<true>(env, "layer_norm_grad", &s, 1, WEFT_ACT_NONE, in, a->dgamma, a->dbeta, &parts, &bytes);
+        status =
+            channel_sums<true>(env, "layer_norm_grad", &s, 1, WEFT_ACT_NONE, in, a->dgamma, a->dbeta, &parts, &bytes);
         if (parts) env->release(env->owner, parts, bytes);
     }
     if (status || !a->dx) return status;

@@ -1,7 +1,8 @@
 /* The optimisers' updates in one pass over their arrays, and the sums that they need; formulas in kernels.h. f32 alone.
  *
- * Sums run in double, in an order that the sizes alone decide (reduce.cuh). Adafactor, which needs sums of its own direction before
- * it may use it, works it out twice rather than keep it; its learning rate comes from sums that only the device knows.
+ * Sums run in double, in an order that the sizes alone decide (reduce.cuh). Adafactor, which needs sums of its own
+ * direction before it may use it, works it out twice rather than keep it; its learning rate comes from sums that only
+ * the device knows.
  */
 #include "kernels/cuda/map.cuh"
 #include "kernels/cuda/reduce.cuh"
@@ -10,7 +11,8 @@
 
 /* f(g, p, m, v) changes what it is given; m and v may be NULL, and are then neither read nor written. */
 template <int N, typename F>
-static __global__ void __launch_bounds__(BLOCK) update_kernel(int64_t n, F f, const float *grad, float *param, float *first, float *second) {
+static __global__ void __launch_bounds__(BLOCK)
+update_kernel(int64_t n, F f, const float *grad, float *param, float *first, float *second) {
     for (int64_t i = grid_first(); i < n; i += grid_step()) {
         const pack<float, N> g = load_pack<float, N>(grad + i * N);
         pack<float, N> p = load_pack<float, N>(param + i * N), m = {}, v = {};
@@ -25,7 +27,8 @@ static __global__ void __launch_bounds__(BLOCK) update_kernel(int64_t n, F f, co
 }
 
 template <typename F>
-static int update(const weft_env *env, const char *who, weft_dtype type, int64_t n, const F &f, const void *grad, void *param, void *first, void *second) {
+static int update(const weft_env *env, const char *who, weft_dtype type, int64_t n, const F &f, const void *grad,
+                  void *param, void *first, void *second) {
     constexpr int N = 4;
     const bool aligned = is_wide(grad) && is_wide(param) && is_wide(first) && is_wide(second);
     const int64_t packs = aligned ? n / N : 0, rest = n - packs * N;
@@ -36,7 +39,8 @@ static int update(const weft_env *env, const char *who, weft_dtype type, int64_t
     if (packs) status = launch(env, who, grid_for(env, packs), BLOCK, 0, update_kernel<N, F>, packs, f, g, p, m, v);
     if (status || rest < 1) return status;
     const int64_t at = packs * N;
-    return launch(env, who, grid_for(env, rest), BLOCK, 0, update_kernel<1, F>, rest, f, g + at, p + at, m ? m + at : m, v ? v + at : v);
+    return launch(env, who, grid_for(env, rest), BLOCK, 0, update_kernel<1, F>, rest, f, g + at, p + at, m ? m + at : m,
+                  v ? v + at : v);
 }
 
 struct adam_of {
@@ -50,8 +54,9 @@ struct adam_of {
 };
 
 int weft_cuda_adam(const weft_env *env, const weft_adam_args *a) {
-    const adam_of f = { (float)(a->decoupled ? 1 - a->lr * a->weight_decay : 1), (float)(a->decoupled ? 0 : a->weight_decay), (float)(1 - a->beta1),
-                        (float)a->beta2, (float)(1 - a->beta2), (float)(a->lr / a->correct1), (float)sqrt(a->correct2), (float)a->eps };
+    const adam_of f = { (float)(a->decoupled ? 1 - a->lr * a->weight_decay : 1),
+                        (float)(a->decoupled ? 0 : a->weight_decay), (float)(1 - a->beta1), (float)a->beta2,
+                        (float)(1 - a->beta2), (float)(a->lr / a->correct1), (float)sqrt(a->correct2), (float)a->eps };
     return update(env, "adam", a->type, a->n, f, a->grad, a->param, a->m, a->v);
 }
 
@@ -69,22 +74,24 @@ struct sgd_of {
 };
 
 int weft_cuda_sgd(const weft_env *env, const weft_sgd_args *a) {
-    const sgd_of f = { (float)a->weight_decay, (float)a->lr, (float)a->momentum, (float)(1 - a->dampening), a->nesterov != 0, a->first != 0, a->m != NULL };
+    const sgd_of f = { (float)a->weight_decay, (float)a->lr, (float)a->momentum, (float)(1 - a->dampening),
+                       a->nesterov != 0, a->first != 0, a->m != NULL };
     return update(env, "sgd", a->type, a->n, f, a->grad, a->param, a->m, NULL);
 }
 
 struct lion_of {
     float shrink, lr, beta1, left1, beta2, left2;
     __device__ __forceinline__ void operator()(float g, float &p, float &m, float &) const {
-        const float u = beta1 * m + left1 * g, sign = u > 0 ? 1 : u < 0 ? -1 : u;       /* NaN of NaN, so that a broken gradient shows */
+        const float u = beta1 * m + left1 * g;
+        const float sign = u > 0 ? 1 : u < 0 ? -1 : u;          /* NaN of NaN, so that a broken gradient shows */
         p = p * shrink - lr * sign;
         m = beta2 * m + left2 * g;
     }
 };
 
 int weft_cuda_lion(const weft_env *env, const weft_lion_args *a) {
-    const lion_of f = { (float)(1 - a->lr * a->weight_decay), (float)a->lr, (float)a->beta1, (float)(1 - a->beta1), (float)a->beta2,
-                        (float)(1 - a->beta2) };
+    const lion_of f = { (float)(1 - a->lr * a->weight_decay), (float)a->lr, (float)a->beta1, (float)(1 - a->beta1),
+                        (float)a->beta2, (float)(1 - a->beta2) };
     return update(env, "lion", a->type, a->n, f, a->grad, a->param, a->m, NULL);
 }
 
@@ -122,11 +129,14 @@ int weft_cuda_adafactor_moments(const weft_env *env, const weft_adafactor_moment
     const int64_t n = a->batch * a->rows * a->cols;
     if (a->type != WEFT_F32) return WEFT_K_NO_TYPE;
     if (n < 1) return WEFT_K_OK;
-    if (!a->row) return map<float>(env, who, n, moment_of{ (float)a->decay, (float)(1 - a->decay), (float)a->eps }, a->col, a->col, a->grad);
+    if (!a->row)
+        return map<float>(env, who, n, moment_of{ (float)a->decay, (float)(1 - a->decay), (float)a->eps }, a->col,
+                          a->col, a->grad);
     const int status = reduce_dense<float>(env, who, a->batch * a->rows, a->cols, 1, a->grad, squares_of(),
                                            move_of{ (float *)a->row, a->decay, a->eps, (double)a->cols });
     if (status) return status;
-    return reduce_dense<float>(env, who, a->batch, a->rows, a->cols, a->grad, squares_of(), move_of{ (float *)a->col, a->decay, a->eps, (double)a->rows });
+    return reduce_dense<float>(env, who, a->batch, a->rows, a->cols, a->grad, squares_of(),
+                               move_of{ (float *)a->col, a->decay, a->eps, (double)a->rows });
 }
 
 /* Where an element's direction comes from; means: of each batch's rows. row NULL: not factored. */
@@ -162,7 +172,9 @@ int weft_cuda_adafactor_size(const weft_env *env, const weft_adafactor_size_args
     direction d = {};
     if (a->type != WEFT_F32) return WEFT_K_NO_TYPE;
     int status = n > 0 ? direction_begin(env, who, a, &d) : WEFT_K_OK;
-    if (!status) status = reduce_by<1>(env, who, reduction_of(env, 1, n > 0 ? n : 0, 1, false), d, squares_of(), put_double{ a->squares, 1 });
+    if (!status)
+        status = reduce_by<1>(env, who, reduction_of(env, 1, n > 0 ? n : 0, 1, false), d, squares_of(),
+                              put_double{ a->squares, 1 });
     direction_end(env, a, &d);
     return status;
 }
@@ -173,7 +185,8 @@ struct apply_of {
     const double *squares, *param_squares;
 };
 
-static __global__ void __launch_bounds__(BLOCK) apply_kernel(int64_t n, apply_of f, direction d, float *param, float *m) {
+static __global__ void __launch_bounds__(BLOCK)
+apply_kernel(int64_t n, apply_of f, direction d, float *param, float *m) {
     double lr = f.lr;
     if (f.param_squares) lr *= fmax(f.least, sqrt(*f.param_squares / f.count));
     const double over = sqrt(*f.squares / f.count) / f.clip;
@@ -189,12 +202,14 @@ static __global__ void __launch_bounds__(BLOCK) apply_kernel(int64_t n, apply_of
 int weft_cuda_adafactor_apply(const weft_env *env, const weft_adafactor_apply_args *a) {
     const char *who = "adafactor_apply";
     const int64_t n = a->batch * a->rows * a->cols;
-    const apply_of f = { a->lr, a->least, a->clip, (double)n, a->weight_decay, (float)a->beta1, (float)(1 - a->beta1), a->squares, a->param_squares };
+    const apply_of f = { a->lr, a->least, a->clip, (double)n, a->weight_decay, (float)a->beta1, (float)(1 - a->beta1),
+                         a->squares, a->param_squares };
     direction d = {};
     if (a->type != WEFT_F32) return WEFT_K_NO_TYPE;
     if (n < 1) return WEFT_K_OK;
     int status = direction_begin(env, who, a, &d);
-    if (!status) status = launch(env, who, grid_for(env, n), BLOCK, 0, apply_kernel, n, f, d, (float *)a->param, (float *)a->m);
+    if (!status)
+        status = launch(env, who, grid_for(env, n), BLOCK, 0, apply_kernel, n, f, d, (float *)a->param, (float *)a->m);
     direction_end(env, a, &d);
     return status;
 }

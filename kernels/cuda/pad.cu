@@ -37,7 +37,8 @@ template <typename U> static __global__ void __launch_bounds__(BLOCK) pad_kernel
     }
 }
 
-template <typename U> static int pad(const weft_env *env, const padding &s, const uint64_t *values, const void *x, void *y) {
+template <typename U>
+static int pad(const weft_env *env, const padding &s, const uint64_t *values, const void *x, void *y) {
     const lines l = lines_of(s.n * s.oh, s.ow * s.c);
     U value;
     memcpy(&value, values, sizeof value);
@@ -50,7 +51,8 @@ int weft_cuda_pad(const weft_env *env, const weft_pad_args *a) {
     if (!size) return WEFT_K_NO_TYPE;
     if ((unsigned)a->mode >= WEFT_PAD_COUNT) return WEFT_K_NO_CASE;
     if (!fits(a->mode, a->h, a->top, a->bottom) || !fits(a->mode, a->w, a->left, a->right)) return WEFT_K_NO_CASE;
-    padding s = { a->mode, a->n, a->h, a->w, a->c, a->top, a->left, a->h + a->top + a->bottom, a->w + a->left + a->right };
+    padding s = { a->mode, a->n, a->h, a->w, a->c, a->top, a->left, a->h + a->top + a->bottom,
+                  a->w + a->left + a->right };
     if (s.n * s.oh * s.ow * s.c < 1) return WEFT_K_OK;
     for (size_t i = 0; i < sizeof values / size; i++) ref_put(a->type, values, (int64_t)i, a->value);
     const int unit = unit_of(pixel, a->x, a->y);
@@ -66,7 +68,8 @@ int weft_cuda_pad(const weft_env *env, const weft_pad_args *a) {
 /* The padded positions that a source position was copied to: a range, and its mirror images (−1: none). */
 typedef struct copies { int64_t first, last, mirror[2]; } copies;
 
-static __device__ __forceinline__ copies copies_of(weft_pad_mode mode, int64_t i, int64_t size, int64_t before, int64_t all) {
+static __device__ __forceinline__ copies copies_of(weft_pad_mode mode, int64_t i, int64_t size, int64_t before,
+                                                   int64_t all) {
     copies r = { i + before, i + before, { -1, -1 } };
     if (mode == WEFT_PAD_REPLICATE) {
         if (i == 0) r.first = 0;
@@ -88,7 +91,8 @@ static __device__ __forceinline__ int64_t next_copy(const copies &r, int64_t p) 
 }
 
 /* c counts packs. */
-template <int N, typename T> static __global__ void __launch_bounds__(BLOCK) pad_grad_kernel(padding s, const T *dy, T *dx) {
+template <int N, typename T>
+static __global__ void __launch_bounds__(BLOCK) pad_grad_kernel(padding s, const T *dy, T *dx) {
     const int64_t length = s.w * s.c;
     for (int64_t line = line_first(); line < s.n * s.h; line += line_step()) {
         const copies rows = copies_of(s.mode, line % s.h, s.h, s.top, s.oh);
@@ -119,11 +123,14 @@ template <int N, typename T> static int pad_grad(const weft_env *env, padding s,
 
 int weft_cuda_pad_grad(const weft_env *env, const weft_pad_grad_args *a) {
     if ((unsigned)a->mode >= WEFT_PAD_COUNT) return WEFT_K_NO_CASE;
-    if (!fits(a->mode, a->h, a->top, a->bottom) || !fits(a->mode, a->w, a->left, a->right) || !line_fits(a->w * a->c)) return WEFT_K_NO_CASE;
-    const padding s = { a->mode, a->n, a->h, a->w, a->c, a->top, a->left, a->h + a->top + a->bottom, a->w + a->left + a->right };
+    if (!fits(a->mode, a->h, a->top, a->bottom) || !fits(a->mode, a->w, a->left, a->right) || !line_fits(a->w * a->c))
+        return WEFT_K_NO_CASE;
+    const padding s = { a->mode, a->n, a->h, a->w, a->c, a->top, a->left, a->h + a->top + a->bottom,
+                        a->w + a->left + a->right };
     if (s.n * s.h * s.w * s.c < 1) return WEFT_K_OK;
-#define DO(T) return s.c % wide<T>() == 0 && is_wide(a->dy) && is_wide(a->dx) ? pad_grad<wide<T>(), T>(env, s, a->dy, a->dx) \
-                                                                             : pad_grad<1, T>(env, s, a->dy, a->dx)
+#define DO(T) \
+    return s.c % wide<T>() == 0 && is_wide(a->dy) && is_wide(a->dx) ? pad_grad<wide<T>(), T>(env, s, a->dy, a->dx) \
+                                                                    : pad_grad<1, T>(env, s, a->dy, a->dx)
     EACH_FLOAT(a->type, DO)
 #undef DO
 }

@@ -10,8 +10,12 @@ struct pick_of {
     bool largest;
     __device__ __forceinline__ float none() const { return largest ? -INFINITY : INFINITY; }
     __device__ __forceinline__ float one(float v) const { return v; }
-    __device__ __forceinline__ float join(float a, float b) const { return (largest ? b > a : b < a) || b != b ? b : a; }
-    __device__ __forceinline__ float four(float a, float b, float c, float d) const { return join(join(a, b), join(c, d)); }
+    __device__ __forceinline__ float join(float a, float b) const {
+        return (largest ? b > a : b < a) || b != b ? b : a;
+    }
+    __device__ __forceinline__ float four(float a, float b, float c, float d) const {
+        return join(join(a, b), join(c, d));
+    }
 };
 
 template <typename T> struct put {
@@ -23,7 +27,8 @@ template <typename T> struct put {
 
 template <typename T> static int reduce(const weft_env *env, const weft_reduce_args *a) {
     const put<T> store = { (T *)a->y, a->op == WEFT_REDUCE_MEAN ? (double)a->mid : 1 };
-    if (a->op == WEFT_REDUCE_SUM || a->op == WEFT_REDUCE_MEAN) return reduce_dense<T>(env, "reduce", a->outer, a->mid, a->inner, a->x, sum_of(), store);
+    if (a->op == WEFT_REDUCE_SUM || a->op == WEFT_REDUCE_MEAN)
+        return reduce_dense<T>(env, "reduce", a->outer, a->mid, a->inner, a->x, sum_of(), store);
     return reduce_dense<T>(env, "reduce", a->outer, a->mid, a->inner, a->x, pick_of{ a->op == WEFT_REDUCE_MAX }, store);
 }
 
@@ -39,7 +44,8 @@ int weft_cuda_reduce(const weft_env *env, const weft_reduce_args *a) {
 
 /* dy over all of mid. inner counts packs of N, or is N where one value of dy fills a pack. */
 template <int N, typename T>
-static __global__ void __launch_bounds__(BLOCK) spread_kernel(int64_t packs, int64_t mid, int64_t inner, float divide, bool single, const T *dy, T *dx) {
+static __global__ void __launch_bounds__(BLOCK)
+spread_kernel(int64_t packs, int64_t mid, int64_t inner, float divide, bool single, const T *dy, T *dx) {
     for (int64_t i = grid_first(); i < packs; i += grid_step()) {
         const int64_t from = i / (mid * inner) * inner + i % inner;
         pack<T, N> v;
@@ -60,21 +66,26 @@ template <typename T> static int spread(const weft_env *env, const weft_reduce_g
     const T *dy = (const T *)a->dy;
     T *dx = (T *)a->dx;
     if (is_wide(dx) && a->inner == 1 && a->mid % N == 0)
-        return launch(env, "reduce_grad", grid_for(env, n / N), BLOCK, 0, spread_kernel<N, T>, n / N, a->mid / N, (int64_t)1, divide, true, dy, dx);
+        return launch(env, "reduce_grad", grid_for(env, n / N), BLOCK, 0, spread_kernel<N, T>, n / N, a->mid / N,
+                      (int64_t)1, divide, true, dy, dx);
     if (is_wide(dx) && is_wide(dy) && a->inner % N == 0)
-        return launch(env, "reduce_grad", grid_for(env, n / N), BLOCK, 0, spread_kernel<N, T>, n / N, a->mid, a->inner / N, divide, false, dy, dx);
-    return launch(env, "reduce_grad", grid_for(env, n), BLOCK, 0, spread_kernel<1, T>, n, a->mid, a->inner, divide, false, dy, dx);
+        return launch(env, "reduce_grad", grid_for(env, n / N), BLOCK, 0, spread_kernel<N, T>, n / N, a->mid,
+                      a->inner / N, divide, false, dy, dx);
+    return launch(env, "reduce_grad", grid_for(env, n), BLOCK, 0, spread_kernel<1, T>, n, a->mid, a->inner, divide,
+                  false, dy, dx);
 }
 
-/* A block has `wide` columns of one outer; its threads count the values equal to y, row by row, and then share dy among them. */
+/* A block has `wide` columns of one outer; its threads count the values equal to y, row by row, and then share dy among
+ * them. */
 template <typename T>
-static __global__ void __launch_bounds__(BLOCK) share_kernel(int64_t outer, int64_t mid, int64_t inner, int wide, const T *x, const T *y, const T *dy,
-                                                            T *dx) {
+static __global__ void __launch_bounds__(BLOCK)
+share_kernel(int64_t outer, int64_t mid, int64_t inner, int wide, const T *x, const T *y, const T *dy, T *dx) {
     __shared__ int equal[BLOCK];
     const int64_t across = (inner + wide - 1) / wide;
     const int w = (int)threadIdx.x % wide, high = BLOCK / wide, row = (int)threadIdx.x / wide;
     for (int64_t tile = blockIdx.x; tile < outer * across; tile += gridDim.x) {
-        const int64_t column = tile % across * wide + w, at = tile / across * inner + column, first = tile / across * mid * inner + column;
+        const int64_t column = tile % across * wide + w, at = tile / across * inner + column,
+                      first = tile / across * mid * inner + column;
         const bool there = row < high && column < inner;
         const float best = there ? to_float(y[at]) : 0;
         int count = 0;
@@ -85,7 +96,8 @@ static __global__ void __launch_bounds__(BLOCK) share_kernel(int64_t outer, int6
         count = 0;
         for (int i = 0; i < high; i++) count += equal[i * wide + w];
         const float part = there ? to_float(dy[at]) / (float)count : 0;
-        for (int64_t i = row; there && i < mid; i += high) dx[first + i * inner] = from_float<T>(to_float(x[first + i * inner]) == best ? part : 0);
+        for (int64_t i = row; there && i < mid; i += high)
+            dx[first + i * inner] = from_float<T>(to_float(x[first + i * inner]) == best ? part : 0);
     }
 }
 

@@ -1,8 +1,9 @@
 /* y(outer, inner) = the join over mid of x(outer, mid, inner), for any way to read, to join and to store.
  *
- * A block has tiles of `wide` packs of columns side by side, `high` rows at once, `deep` outers one behind the other, and goes down
- * mid in steps of `high`. Where there are too few such blocks to fill the device, mid is cut into chunks; the last of a tile's
- * blocks joins what they found. One contiguous row (inner = 1) is read as rows of one pack, whose values are joined at the end.
+ * A block has tiles of `wide` packs of columns side by side, `high` rows at once, `deep` outers one behind the other,
+ * and goes down mid in steps of `high`. Where there are too few such blocks to fill the device, mid is cut into chunks;
+ * the last of a tile's blocks joins what they found. One contiguous row (inner = 1) is read as rows of one pack, whose
+ * values are joined at the end.
  *
  *   read:   pack<float, N> operator()(int64_t i), N values of x from element i on
  *   join:   typedef … sum; sum none(); sum one(float); sum four(float, float, float, float); sum join(sum, sum)
@@ -42,8 +43,8 @@ static inline reduction reduction_of(const weft_env *env, int64_t outer, int64_t
 
 /* A thread's rows of a chunk: every high-th one from `from` on, four at a time. */
 template <int N, typename L, typename F>
-static __device__ __forceinline__ void reduce_rows(const L &read, const F &f, typename F::sum (&v)[N], int64_t at, int64_t from, int64_t end, int high,
-                                                   int64_t step) {
+static __device__ __forceinline__ void reduce_rows(const L &read, const F &f, typename F::sum (&v)[N], int64_t at,
+                                                   int64_t from, int64_t end, int high, int64_t step) {
     int64_t i = from;
     for (; i + 3 * high < end; i += 4 * high) {
         pack<float, N> x[4];
@@ -60,19 +61,24 @@ static __device__ __forceinline__ void reduce_rows(const L &read, const F &f, ty
 }
 
 template <int N, typename L, typename F, typename E>
-static __global__ void __launch_bounds__(BLOCK) reduce_kernel(reduction s, L read, F f, E store, typename F::sum *parts, unsigned *tickets) {
+static __global__ void __launch_bounds__(BLOCK)
+reduce_kernel(reduction s, L read, F f, E store, typename F::sum *parts, unsigned *tickets) {
     typedef typename F::sum sum;
     __shared__ sum slots[N * BLOCK];
-    const int t = (int)threadIdx.x, w = t % s.wide, row = t / s.wide % s.high, d = t / (s.wide * s.high), n = s.joined ? 1 : N;
+    const int t = (int)threadIdx.x, w = t % s.wide, row = t / s.wide % s.high, d = t / (s.wide * s.high),
+              n = s.joined ? 1 : N;
     for (int64_t item = blockIdx.x; item < s.tiles * s.chunks; item += gridDim.x) {
         const int64_t tile = item / s.chunks, chunk = item % s.chunks;
         const int64_t outer = tile / s.across * s.deep + d, column = tile % s.across * s.wide + w;
         const bool there = d < s.deep && outer < s.outer && column < s.inner;
-        const int64_t end = (chunk + 1) * s.chunk < s.mid ? (chunk + 1) * s.chunk : s.mid, to = (outer * s.inner + column) * n;
+        const int64_t end = (chunk + 1) * s.chunk < s.mid ? (chunk + 1) * s.chunk : s.mid,
+                      to = (outer * s.inner + column) * n;
         sum v[N];
 #pragma unroll
         for (int k = 0; k < N; k++) v[k] = f.none();
-        if (there) reduce_rows<N>(read, f, v, (outer * s.mid * s.inner + column) * N, chunk * s.chunk + row, end, s.high, s.inner * N);
+        if (there)
+            reduce_rows<N>(read, f, v, (outer * s.mid * s.inner + column) * N, chunk * s.chunk + row, end, s.high,
+                           s.inner * N);
         if (s.joined) {
 #pragma unroll
             for (int k = N / 2; k; k /= 2)
@@ -88,7 +94,8 @@ static __global__ void __launch_bounds__(BLOCK) reduce_kernel(reduction s, L rea
 #pragma unroll
             for (int k = 0; k < N; k++) {
                 v[k] = f.none();
-                for (int64_t i = row; there && k < n && i < s.chunks; i += s.high) v[k] = f.join(v[k], part[i * s.wide * n + k]);
+                for (int64_t i = row; there && k < n && i < s.chunks; i += s.high)
+                    v[k] = f.join(v[k], part[i * s.wide * n + k]);
             }
             join_rows(f, v, n, slots, s.wide, s.high);
         }
@@ -99,7 +106,8 @@ static __global__ void __launch_bounds__(BLOCK) reduce_kernel(reduction s, L rea
 }
 
 template <int N, typename L, typename F, typename E>
-static int reduce_by(const weft_env *env, const char *who, const reduction &s, const L &read, const F &f, const E &store) {
+static int reduce_by(const weft_env *env, const char *who, const reduction &s, const L &read, const F &f,
+                     const E &store) {
     typedef typename F::sum sum;
     const int threads = (s.wide * s.high * s.deep + WARP - 1) / WARP * WARP;
     const int64_t items = s.tiles * s.chunks;
@@ -138,12 +146,15 @@ struct squares_of : plus {
     typedef double sum;
     __device__ __forceinline__ double none() const { return 0; }
     __device__ __forceinline__ double one(float v) const { return (double)v * v; }
-    __device__ __forceinline__ double four(float a, float b, float c, float d) const { return (one(a) + one(b)) + (one(c) + one(d)); }
+    __device__ __forceinline__ double four(float a, float b, float c, float d) const {
+        return (one(a) + one(b)) + (one(c) + one(d));
+    }
 };
 
 /* Over (outer, mid, inner) dense elements of type T, by packs where addresses and sizes allow them. */
 template <typename T, typename F, typename E>
-static int reduce_dense(const weft_env *env, const char *who, int64_t outer, int64_t mid, int64_t inner, const void *x, const F &f, const E &store) {
+static int reduce_dense(const weft_env *env, const char *who, int64_t outer, int64_t mid, int64_t inner, const void *x,
+                        const F &f, const E &store) {
     constexpr int N = wide<T>();
     const T *p = (const T *)x;
     if (outer * inner < 1) return WEFT_K_OK;

@@ -1,9 +1,10 @@
-/* resample and its gradient: every mode of PyTorch and Pillow, by the lists of weighted source positions of kernels/ref/taps.h.
+/* resample and its gradient: every mode of PyTorch and Pillow, by the lists of weighted source positions of
+ * kernels/ref/taps.h.
  *
- * nearest picks: its positions are worked out where they are used, and pixels are moved by their size alone. The others read
- * tables that the host makes, in double. PyTorch's modes and all gradients take both directions at once, in f32. Pillow's modes take
- * one direction, then the other, in double, with the picture between rounded to its type; of u8 pictures the weights are whole
- * numbers of 2⁻²², so that the result is Pillow's to the bit.
+ * nearest picks: its positions are worked out where they are used, and pixels are moved by their size alone. The others
+ * read tables that the host makes, in double. PyTorch's modes and all gradients take both directions at once, in f32.
+ * Pillow's modes take one direction, then the other, in double, with the picture between rounded to its type; of u8
+ * pictures the weights are whole numbers of 2⁻²², so that the result is Pillow's to the bit.
  */
 #include <stdlib.h>
 #include "kernels/cuda/lines.cuh"
@@ -21,21 +22,23 @@ static __device__ __forceinline__ int64_t nearest(bool exact, float scale, int64
 }
 
 template <typename U>
-static __global__ void __launch_bounds__(BLOCK) nearest_kernel(sizes s, bool exact, float down, float across, const U *x, U *y) {
+static __global__ void __launch_bounds__(BLOCK)
+nearest_kernel(sizes s, bool exact, float down, float across, const U *x, U *y) {
     const int64_t length = s.ow * s.c;
     for (int64_t line = line_first(); line < s.n * s.oh; line += line_step()) {
         const U *from = x + (line / s.oh * s.h + nearest(exact, down, line % s.oh, s.h)) * s.w * s.c;
         for (int64_t i = grid_first(); i < length; i += grid_step()) {
             const uint32_t column = (uint32_t)i / (uint32_t)s.c;
-            y[line * length + i] = from[nearest(exact, across, column, s.w) * s.c + ((uint32_t)i - column * (uint32_t)s.c)];
+            y[line * length + i] =
+                from[nearest(exact, across, column, s.w) * s.c + ((uint32_t)i - column * (uint32_t)s.c)];
         }
     }
 }
 
 template <typename U> static int nearest(const weft_env *env, const weft_resample_args *a, const sizes &s) {
     const lines l = lines_of(s.n * s.oh, s.ow * s.c);
-    return launch(env, "resample", l.grid, l.block, 0, nearest_kernel<U>, s, a->mode == WEFT_NEAREST_EXACT, (float)((double)s.h / (double)s.oh),
-                  (float)((double)s.w / (double)s.ow), (const U *)a->x, (U *)a->y);
+    return launch(env, "resample", l.grid, l.block, 0, nearest_kernel<U>, s, a->mode == WEFT_NEAREST_EXACT,
+                  (float)((double)s.h / (double)s.oh), (float)((double)s.w / (double)s.ow), (const U *)a->x, (U *)a->y);
 }
 
 static int resample_nearest(const weft_env *env, const weft_resample_args *a, sizes s) {
@@ -56,7 +59,8 @@ static __device__ __forceinline__ int64_t first_result(bool exact, float scale, 
 }
 
 template <int N, typename T>
-static __global__ void __launch_bounds__(BLOCK) nearest_grad_kernel(sizes s, bool exact, float down, float across, const T *dy, T *dx) {
+static __global__ void __launch_bounds__(BLOCK)
+nearest_grad_kernel(sizes s, bool exact, float down, float across, const T *dy, T *dx) {
     const int64_t length = s.w * s.c;
     for (int64_t line = line_first(); line < s.n * s.h; line += line_step()) {
         const int64_t row = line % s.h, first = first_result(exact, down, row, s.h, s.oh);
@@ -66,7 +70,8 @@ static __global__ void __launch_bounds__(BLOCK) nearest_grad_kernel(sizes s, boo
             float sum[N] = {};
             for (int64_t r = first; r < s.oh && nearest(exact, down, r, s.h) == row; r++)
                 for (int64_t q = left; q < s.ow && nearest(exact, across, q, s.w) == column; q++) {
-                    const pack<T, N> v = load_pack<T, N>(dy + (((line / s.h * s.oh + r) * s.ow + q) * s.c + channel) * N);
+                    const pack<T, N> v =
+                        load_pack<T, N>(dy + (((line / s.h * s.oh + r) * s.ow + q) * s.c + channel) * N);
 #pragma unroll
                     for (int k = 0; k < N; k++) sum[k] += to_float(v.v[k]);
                 }
@@ -114,7 +119,8 @@ static bool taps_make(taps *t, weft_resample_mode mode, weft_dtype type, int64_t
     return true;
 }
 
-/* The other direction's: for each of `in` source positions the results that it went into, which follow one another. Frees t's. */
+/* The other direction's: for each of `in` source positions the results that it went into, which follow one another.
+ * Frees t's. */
 static bool taps_turn(taps *t, int64_t in) {
     taps turned = { in, 1, NULL, NULL, NULL };
     int32_t *end = (int32_t *)calloc((size_t)in * 2, sizeof *end), *first = end + in;
@@ -146,11 +152,13 @@ static bool taps_turn(taps *t, int64_t in) {
 /* What the device reads: both directions' tables, one behind the other. */
 typedef struct tables { taps rows, columns; size_t bytes; } tables;
 
-/* rows and columns are the host's, and freed. Their memory on the device is rows.first then, to be released; NULL where this fails. */
+/* rows and columns are the host's, and freed. Their memory on the device is rows.first then, to be released; NULL where
+ * this fails. */
 static int tables_send(const weft_env *env, tables *t) {
     const int64_t words = taps_words(&t->rows), all = words + taps_words(&t->columns);
     t->bytes = (size_t)all * 8;
-    double *host = (double *)realloc(t->rows.first, t->bytes), *device = host ? (double *)env->alloc(env->owner, t->bytes) : NULL;
+    double *host = (double *)realloc(t->rows.first, t->bytes),
+           *device = host ? (double *)env->alloc(env->owner, t->bytes) : NULL;
     if (host) memcpy(host + words, t->columns.first, (size_t)(all - words) * 8);
     const int status = device ? cuda_mem_copy(env, device, host, t->bytes) : WEFT_K_NO_MEMORY;
     free(t->columns.first);
@@ -166,7 +174,8 @@ static int tables_send(const weft_env *env, tables *t) {
 static void tables_release(const weft_env *env, const tables *t) { env->release(env->owner, t->rows.first, t->bytes); }
 
 /* For (h, w) to (oh, ow); turned: for the gradient, from the results back. */
-static int tables_of(const weft_env *env, tables *t, weft_resample_mode mode, weft_dtype type, const sizes &s, bool turned) {
+static int tables_of(const weft_env *env, tables *t, weft_resample_mode mode, weft_dtype type, const sizes &s,
+                     bool turned) {
     bool made = taps_make(&t->rows, mode, type, s.h, s.oh);
     if (made && turned) made = taps_turn(&t->rows, s.h);
     if (!made) return WEFT_K_NO_MEMORY;
@@ -179,7 +188,8 @@ static int tables_of(const weft_env *env, tables *t, weft_resample_mode mode, we
 
 /* ---- both directions at once -------------------------------------------------------------------------------- */
 
-template <int N, typename T> static __global__ void __launch_bounds__(BLOCK) blend_kernel(sizes s, taps rows, taps columns, const T *x, T *y) {
+template <int N, typename T>
+static __global__ void __launch_bounds__(BLOCK) blend_kernel(sizes s, taps rows, taps columns, const T *x, T *y) {
     const int64_t length = s.ow * s.c;
     for (int64_t line = line_first(); line < s.n * s.oh; line += line_step()) {
         const int64_t row = line % s.oh;
@@ -188,7 +198,8 @@ template <int N, typename T> static __global__ void __launch_bounds__(BLOCK) ble
             const double *down = rows.w + row * rows.most, *across = columns.w + column * columns.most;
             float sum[N] = {};
             for (int r = 0; r < rows.count[row]; r++) {
-                const T *from = x + (((line / s.oh * s.h + rows.first[row] + r) * s.w + columns.first[column]) * s.c + channel) * N;
+                const T *from =
+                    x + (((line / s.oh * s.h + rows.first[row] + r) * s.w + columns.first[column]) * s.c + channel) * N;
                 const float weight = (float)down[r];
                 float part[N] = {};
                 for (int q = 0; q < columns.count[column]; q++) {
@@ -208,14 +219,18 @@ template <int N, typename T> static __global__ void __launch_bounds__(BLOCK) ble
     }
 }
 
-template <int N, typename T> static int blend(const weft_env *env, const char *who, sizes s, const tables &t, const void *x, void *y) {
+template <int N, typename T>
+static int blend(const weft_env *env, const char *who, sizes s, const tables &t, const void *x, void *y) {
     s.c /= N;
     const lines l = lines_of(s.n * s.oh, s.ow * s.c);
     return launch(env, who, l.grid, l.block, 0, blend_kernel<N, T>, s, t.rows, t.columns, (const T *)x, (T *)y);
 }
 
-template <typename T> static int blend_by_packs(const weft_env *env, const char *who, const sizes &s, const tables &t, const void *x, void *y) {
-    return s.c % wide<T>() == 0 && is_wide(x) && is_wide(y) ? blend<wide<T>(), T>(env, who, s, t, x, y) : blend<1, T>(env, who, s, t, x, y);
+template <typename T>
+static int blend_by_packs(const weft_env *env, const char *who, const sizes &s, const tables &t, const void *x,
+                          void *y) {
+    return s.c % wide<T>() == 0 && is_wide(x) && is_wide(y) ? blend<wide<T>(), T>(env, who, s, t, x, y)
+                                                            : blend<1, T>(env, who, s, t, x, y);
 }
 
 /* ---- one direction, as Pillow ------------------------------------------------------------------------------- */
@@ -235,7 +250,8 @@ template <> struct sum_of_taps<uint8_t> {
 
 /* (outer, in, inner) to (outer, out, inner); inner counts packs. */
 template <int N, typename T>
-static __global__ void __launch_bounds__(BLOCK) pass_kernel(int64_t outer, int64_t in, int64_t inner, taps t, const T *x, T *y) {
+static __global__ void __launch_bounds__(BLOCK)
+pass_kernel(int64_t outer, int64_t in, int64_t inner, taps t, const T *x, T *y) {
     for (int64_t line = line_first(); line < outer * t.out; line += line_step()) {
         const int64_t at = line % t.out;
         const double *w = t.w + at * t.most;
@@ -257,11 +273,14 @@ static __global__ void __launch_bounds__(BLOCK) pass_kernel(int64_t outer, int64
     }
 }
 
-template <typename T> static int pass(const weft_env *env, int64_t outer, int64_t in, int64_t inner, const taps &t, const void *x, void *y) {
+template <typename T>
+static int pass(const weft_env *env, int64_t outer, int64_t in, int64_t inner, const taps &t, const void *x, void *y) {
     constexpr int N = sizeof(T) == 1 ? 4 : wide<T>();
     const bool packs = inner % N == 0 && (size_t)x % (N * sizeof(T)) == 0 && (size_t)y % (N * sizeof(T)) == 0;
     const lines l = lines_of(outer * t.out, packs ? inner / N : inner);
-    if (packs) return launch(env, "resample", l.grid, l.block, 0, pass_kernel<N, T>, outer, in, inner / N, t, (const T *)x, (T *)y);
+    if (packs)
+        return launch(env, "resample", l.grid, l.block, 0, pass_kernel<N, T>, outer, in, inner / N, t, (const T *)x,
+                      (T *)y);
     return launch(env, "resample", l.grid, l.block, 0, pass_kernel<1, T>, outer, in, inner, t, (const T *)x, (T *)y);
 }
 
@@ -301,14 +320,18 @@ int weft_cuda_resample(const weft_env *env, const weft_resample_args *a) {
     const sizes s = { a->n, a->h, a->w, a->c, a->oh, a->ow };
     const cuda_queue *q = cuda_queue_of(env);
     if ((unsigned)a->mode >= WEFT_RESAMPLE_COUNT) return WEFT_K_NO_CASE;
-    if (!ref_takes((ref_is_pil(a->mode) ? REF_FLOATS | REF_BIT(WEFT_U8) : REF_FLOATS) & ~REF_BIT(WEFT_F64), a->type)) return WEFT_K_NO_TYPE;
+    if (!ref_takes((ref_is_pil(a->mode) ? REF_FLOATS | REF_BIT(WEFT_U8) : REF_FLOATS) & ~REF_BIT(WEFT_F64), a->type))
+        return WEFT_K_NO_TYPE;
     if (a->n * a->c * a->oh * a->ow < 1) return WEFT_K_OK;
-    if (a->h < 1 || a->w < 1 || !line_fits(a->h) || !line_fits(a->oh) || !line_fits(a->w * a->c) || !line_fits(a->ow * a->c)) return WEFT_K_NO_CASE;
+    if (a->h < 1 || a->w < 1 || !line_fits(a->h) || !line_fits(a->oh) || !line_fits(a->w * a->c)
+        || !line_fits(a->ow * a->c))
+        return WEFT_K_NO_CASE;
     if (a->mode == WEFT_NEAREST || a->mode == WEFT_NEAREST_EXACT) return resample_nearest(env, a, s);
     if (ref_is_pil(a->mode) && a->h == a->oh && a->w == a->ow) {
         const size_t bytes = (size_t)(a->n * a->h * a->w * a->c) * weft_dtype_size(a->type);
         const int status = cuda_enter(q);
-        return status ? status : cuda_asked(q, cudaMemcpyAsync(a->y, a->x, bytes, cudaMemcpyDefault, q->stream), "resample");
+        return status ? status
+                      : cuda_asked(q, cudaMemcpyAsync(a->y, a->x, bytes, cudaMemcpyDefault, q->stream), "resample");
     }
     if (a->type == WEFT_U8) {
         tables t;
@@ -327,12 +350,14 @@ template <int N, typename T> static int nearest_grad(const weft_env *env, const 
     s.c /= N;
     const lines l = lines_of(s.n * s.h, s.w * s.c);
     return launch(env, "resample_grad", l.grid, l.block, 0, nearest_grad_kernel<N, T>, s, a->mode == WEFT_NEAREST_EXACT,
-                  (float)((double)s.h / (double)s.oh), (float)((double)s.w / (double)s.ow), (const T *)a->dy, (T *)a->dx);
+                  (float)((double)s.h / (double)s.oh), (float)((double)s.w / (double)s.ow), (const T *)a->dy,
+                  (T *)a->dx);
 }
 
 template <typename T> static int resample_grad(const weft_env *env, const weft_resample_grad_args *a, const sizes &s) {
     const bool packs = s.c % wide<T>() == 0 && is_wide(a->dy) && is_wide(a->dx);
-    if (a->mode == WEFT_NEAREST || a->mode == WEFT_NEAREST_EXACT) return packs ? nearest_grad<wide<T>(), T>(env, a, s) : nearest_grad<1, T>(env, a, s);
+    if (a->mode == WEFT_NEAREST || a->mode == WEFT_NEAREST_EXACT)
+        return packs ? nearest_grad<wide<T>(), T>(env, a, s) : nearest_grad<1, T>(env, a, s);
     tables t;
     int status = tables_of(env, &t, a->mode, a->type, s, true);
     if (status) return status;
@@ -352,7 +377,8 @@ int weft_cuda_resample_grad(const weft_env *env, const weft_resample_grad_args *
         const int status = cuda_enter(q);
         return status ? status : cuda_asked(q, cudaMemsetAsync(a->dx, 0, bytes, q->stream), "resample_grad");
     }
-    if (!line_fits(a->h) || !line_fits(a->oh) || !line_fits(a->w * a->c) || !line_fits(a->ow * a->c)) return WEFT_K_NO_CASE;
+    if (!line_fits(a->h) || !line_fits(a->oh) || !line_fits(a->w * a->c) || !line_fits(a->ow * a->c))
+        return WEFT_K_NO_CASE;
 #define DO(T) return resample_grad<T>(env, a, s)
     EACH_FLOAT(a->type, DO)
 #undef DO

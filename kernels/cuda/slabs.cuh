@@ -1,8 +1,10 @@
-/* How blocks share out pictures (n, pixels, c) whose channels come in groups: what the group norms' kernels have in common.
+/* How blocks share out pictures (n, pixels, c) whose channels come in groups: what the group norms' kernels have in
+ * common.
  *
- * A block has a slab of channels — whole groups, or a part of one that is too wide — and a chunk of an image's pixels. Its threads
- * lie `wide` packs of channels side by side and `high` pixels one behind the other, so a thread keeps its channels: what belongs to
- * them stays in registers, and a block's loads are one stretch of memory where the slab has all channels.
+ * A block has a slab of channels — whole groups, or a part of one that is too wide — and a chunk of an image's pixels.
+ * Its threads lie `wide` packs of channels side by side and `high` pixels one behind the other, so a thread keeps its
+ * channels: what belongs to them stays in registers, and a block's loads are one stretch of memory where the slab has
+ * all channels.
  */
 #ifndef WEFT_CUDA_SLABS_CUH
 #define WEFT_CUDA_SLABS_CUH
@@ -12,7 +14,7 @@
 typedef struct slabs {
     int64_t n, pixels, c, groups, width;    /* width: channels of a group */
     int64_t slab, across;                   /* channels of a slab; slabs side by side */
-    int64_t parts;                          /* slabs that have one group's channels together; 1: a slab has whole groups */
+    int64_t parts;                          /* slabs that have one group together; 1: a slab has whole groups */
     int wide, high;
     int64_t chunk, chunks;                  /* pixels of a chunk; chunks of an image */
 } slabs;
@@ -52,7 +54,8 @@ static inline slabs slabs_of(int64_t images, int64_t pixels, int64_t c, int64_t 
     return s;
 }
 
-/* Cuts the pixels so that there are about this many blocks, of at least `rows` pixels a thread, and at most `most` chunks. */
+/* Cuts the pixels so that there are about this many blocks, of at least `rows` pixels a thread, and at most `most`
+ * chunks. */
 static inline slabs slabs_cut(slabs s, int64_t blocks, int rows, int64_t most) {
     const int64_t chunks = least(div_up(blocks, s.n * s.across), div_up(s.pixels, (int64_t)s.high * rows));
     s.chunk = div_up(s.pixels, least(chunks, most));
@@ -71,7 +74,8 @@ static __device__ __forceinline__ place place_of(const slabs &s, int64_t item) {
     p.chunk = item % s.chunks;
     p.from = p.chunk * s.chunk;
     p.end = p.from + s.chunk < s.pixels ? p.from + s.chunk : s.pixels;
-    const int64_t begin = s.parts == 1 ? 0 : p.slab / s.parts * s.width, inside = s.parts == 1 ? p.slab * s.slab : p.slab % s.parts * s.slab;
+    const int64_t begin = s.parts == 1 ? 0 : p.slab / s.parts * s.width,
+                  inside = s.parts == 1 ? p.slab * s.slab : p.slab % s.parts * s.slab;
     const int64_t left = (s.parts == 1 ? s.c : s.width) - inside;
     p.first = begin + inside;
     p.channels = left < s.slab ? left : s.slab;
@@ -79,6 +83,8 @@ static __device__ __forceinline__ place place_of(const slabs &s, int64_t item) {
 }
 
 /* Pixels that the threads of row `row` have in a chunk. */
-static __device__ __forceinline__ int rows_of(const slabs &s, const place &p, int row) { return (int)((p.end - p.from - row + s.high - 1) / s.high); }
+static __device__ __forceinline__ int rows_of(const slabs &s, const place &p, int row) {
+    return (int)((p.end - p.from - row + s.high - 1) / s.high);
+}
 
 #endif

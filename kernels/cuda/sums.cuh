@@ -1,5 +1,5 @@
-/* Sums and largest values over threads, always in the same order, so that equal input gives equal bytes: over a warp, over a block,
- * over the rows of a block's tile, over the blocks of a kernel.
+/* Sums and largest values over threads, always in the same order, so that equal input gives equal bytes: over a warp,
+ * over a block, over the rows of a block's tile, over the blocks of a kernel.
  *
  * A function of many threads must be called by all of them: shuffles and barriers wait for every lane and every thread.
  */
@@ -26,8 +26,8 @@ static __device__ __forceinline__ float warp_max(float v) {
     return v;
 }
 
-/* Of a team: blockDim.x threads, a multiple of 32. A team of one warp is one of several in its block (threadIdx.y); a larger one is
- * the whole block. */
+/* Of a team: blockDim.x threads, a multiple of 32. A team of one warp is one of several in its block (threadIdx.y); a
+ * larger one is the whole block. */
 template <typename V> static __device__ __forceinline__ V team_sum(V v) {
     __shared__ V parts[WARP];
     v = warp_sum(v);
@@ -52,8 +52,8 @@ static __device__ __forceinline__ float team_max(float v) {
     return v;
 }
 
-/* Joins the n values that each of a tile's threads has with those of the threads below it; row 0 gets the result. A block's threads
- * are numbered along a tile's row first: thread t stands in row t/wide % high. slots: N·BLOCK. */
+/* Joins the n values that each of a tile's threads has with those of the threads below it; row 0 gets the result. A
+ * block's threads are numbered along a tile's row first: thread t stands in row t/wide % high. slots: N·BLOCK. */
 template <int N, typename V, typename F>
 static __device__ __forceinline__ void join_rows(const F &f, V (&v)[N], int n, V *slots, int wide, int high) {
     const int row = (int)threadIdx.x / wide % high;
@@ -69,7 +69,8 @@ static __device__ __forceinline__ void join_rows(const F &f, V (&v)[N], int n, V
         if (row < left - half && threadIdx.x + half * wide < blockDim.x) {
 #pragma unroll
             for (int k = 0; k < N; k++)
-                if (k < n) slots[k * BLOCK + threadIdx.x] = v[k] = f.join(v[k], slots[k * BLOCK + threadIdx.x + half * wide]);
+                if (k < n)
+                    slots[k * BLOCK + threadIdx.x] = v[k] = f.join(v[k], slots[k * BLOCK + threadIdx.x + half * wide]);
         }
         left = half;
     }
@@ -81,7 +82,8 @@ struct plus {
 
 /* ---- blocks ------------------------------------------------------------------------------------------------- */
 
-/* True in that of `blocks` blocks which comes last, and it then sees what all of them wrote before. ticket: one of the queue's. */
+/* True in that of `blocks` blocks which comes last, and it then sees what all of them wrote before. ticket: one of the
+ * queue's. */
 static __device__ __forceinline__ bool is_last_block(unsigned *ticket, unsigned blocks) {
     __shared__ bool last;
     __syncthreads();                            /* all of this block's threads have written */

@@ -1,12 +1,14 @@
-/* Resampling, naively: every mode is a list of weighted source positions for each output row and each output column (taps.h).
+/* Resampling, naively: every mode is a list of weighted source positions for each output row and each output column
+ * (taps.h).
  *
- * The PyTorch modes take both directions at once; the PIL modes one, then the other, with the picture between rounded to the
- * type's own precision; a direction whose size stays is left alone.  u8: 22-bit fixed-point weights.
+ * The PyTorch modes take both directions at once; the PIL modes one, then the other, with the picture between rounded to
+ * the type's own precision; a direction whose size stays is left alone.  u8: 22-bit fixed-point weights.
  */
 #include "kernels/ref/taps.h"
 
 /* The taps of all output positions of one direction, in one block; NULL without memory. */
-static struct ref_taps *all_taps(const weft_env *env, weft_resample_mode mode, weft_dtype type, int64_t in, int64_t out, size_t *bytes) {
+static struct ref_taps *all_taps(const weft_env *env, weft_resample_mode mode, weft_dtype type, int64_t in, int64_t out,
+                                 size_t *bytes) {
     int64_t most = ref_most_taps(mode, in, out);
     *bytes = (size_t)out * (sizeof(struct ref_taps) + (size_t)most * sizeof(double));
     struct ref_taps *t = env->alloc(env->owner, *bytes);
@@ -95,7 +97,8 @@ int weft_ref_resample(const weft_env *env, const weft_resample_args *a) {
 }
 
 /* Every output's gradient to the pixels it was made of, in double: `sum` holds one picture. */
-static void give_back(const weft_resample_grad_args *a, int64_t n, const struct ref_taps *rows, const struct ref_taps *columns, double *sum) {
+static void give_back(const weft_resample_grad_args *a, int64_t n, const struct ref_taps *rows, const struct ref_taps *columns,
+                      double *sum) {
     memset(sum, 0, (size_t)(a->h * a->w * a->c) * sizeof *sum);
     for (int64_t at = 0; at < a->oh * a->ow * a->c; at++) {
         const int64_t c = at % a->c, x = at / a->c % a->ow, y = at / a->c / a->ow;

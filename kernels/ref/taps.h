@@ -1,4 +1,5 @@
-/* What a resampled picture is made of, in one direction: a list of weighted source positions for each output row or column.
+/* What a resampled picture is made of, in one direction: a list of weighted source positions for each output row or
+ * column.
  *
  * The PyTorch modes follow ATen's UpSample kernels: source = scale·(i + ½) − ½ with scale = in/out, worked out in f32
  * unless the pictures are f64 (the weights of a non-integer ratio are only as good as that, so an f32 result has to
@@ -67,7 +68,8 @@ static inline void ref_area_taps(int64_t in, int64_t out, int64_t i, struct ref_
     for (int64_t k = 0; k < t->count; k++) t->w[k] = 1 / (double)t->count;
 }
 
-static inline void ref_torch_taps(weft_resample_mode mode, weft_dtype type, int64_t in, int64_t out, int64_t i, struct ref_taps *t) {
+static inline void ref_torch_taps(weft_resample_mode mode, weft_dtype type, int64_t in, int64_t out, int64_t i,
+                                  struct ref_taps *t) {
     double scale = ref_round_as(type, (double)in / (double)out);
     if (mode == WEFT_NEAREST || mode == WEFT_NEAREST_EXACT) {
         double at = floor(ref_round_as(type, scale * ((double)i + (mode == WEFT_NEAREST_EXACT ? 0.5 : 0))));
@@ -92,7 +94,8 @@ static inline void ref_torch_taps(weft_resample_mode mode, weft_dtype type, int6
 }
 
 /* Of output position i; t->w has room for ref_most_taps(). */
-static inline void ref_taps_of(weft_resample_mode mode, weft_dtype type, int64_t in, int64_t out, int64_t i, struct ref_taps *t) {
+static inline void ref_taps_of(weft_resample_mode mode, weft_dtype type, int64_t in, int64_t out, int64_t i,
+                               struct ref_taps *t) {
     if (ref_is_pil(mode)) ref_pil_taps(mode, in, out, i, t);
     else if (mode == WEFT_AREA) ref_area_taps(in, out, i, t);
     else ref_torch_taps(mode, type, in, out, i, t);
