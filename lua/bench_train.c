@@ -145,7 +145,7 @@ static void shapes_setup(weft_ctx *c, bench_state *s) {
 static void text_setup(weft_ctx *c, bench_state *s) {
     struct bench_training *t = training_new(c, s);
     if (!t) return;
-    t->text = (weft_clip_text_config){ .vocabulary = 616, .width = 96, .inner = 384, .layers = 3, .heads = 4, .positions = 77,
+    t->text = (weft_clip_text_config){ .vocabulary = 616, .width = 96, .inner = 384, .layers = 3, .spread = 1, .heads = 4, .positions = 77,
                                        .act = WEFT_ACT_QUICK_GELU, .norm_eps = 1e-5, .eos = 615 };
     const int64_t n = s->o->batch ? s->o->batch : 16;
     bench_make_tree(c, s, "text_encoder", weft_clip_text_walk, &t->text, WEFT_F32);

@@ -6,8 +6,6 @@
 #include "runtime/ops/ops.h"
 #include "runtime/params_internal.h"
 
-#define EMBEDDING_STD 0.02      /* CLIP's; PyTorch's own 1 is far too wide for a text encoder */
-
 static weft_init fan_in(int64_t n) { return (weft_init){ .kind = WEFT_INIT_FAN_IN, .fan_in = (double)n }; }
 
 static weft_tensor *constant(
@@ -110,10 +108,10 @@ weft_tensor *weft_nn_layer_norm(weft_ctx *c, weft_params p, weft_tensor *x, doub
 }
 
 weft_tensor *weft_nn_embedding(
-    weft_ctx *c, weft_params p, weft_tensor *ids, int64_t rows, int64_t width, weft_dtype type) {
+    weft_ctx *c, weft_params p, weft_tensor *ids, int64_t rows, int64_t width, double std, weft_dtype type) {
     if (!ids) return NULL;
     weft_scope s = weft_scope_begin(c, p);
     weft_tensor *table = weft_param(
-        c, p, "weight", (weft_init){ .kind = WEFT_INIT_NORMAL, .std = EMBEDDING_STD }, WEFT_SHAPE(rows, width));
+        c, p, "weight", (weft_init){ .kind = WEFT_INIT_NORMAL, .std = std }, WEFT_SHAPE(rows, width));
     return weft_scope_end(c, s, weft_ok(c) ? weft_embedding(c, ids, table, type) : NULL);
 }

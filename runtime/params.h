@@ -125,7 +125,8 @@ weft_tensor *weft_nn_conv2d_add(weft_ctx *c, weft_params p, weft_tensor *x, int6
 weft_tensor *weft_nn_group_norm(
     weft_ctx *c, weft_params p, weft_tensor *x, int groups, double eps, weft_activation act);
 weft_tensor *weft_nn_layer_norm(weft_ctx *c, weft_params p, weft_tensor *x, double eps);
+/* std: of new vectors. */
 weft_tensor *weft_nn_embedding(
-    weft_ctx *c, weft_params p, weft_tensor *ids, int64_t rows, int64_t width, weft_dtype type);
+    weft_ctx *c, weft_params p, weft_tensor *ids, int64_t rows, int64_t width, double std, weft_dtype type);
 
 #endif

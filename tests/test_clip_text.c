@@ -257,6 +257,7 @@ TEST(config_json) {
         { "{\"hidden_act\": \"swish\"}", "config.json: hidden_act" },
         { "{\"layer_norm_eps\": -1}", "config.json: layer_norm_eps" },
         { "{\"layer_norm_eps\": 0}", "config.json: layer_norm_eps" },
+        { "{\"initializer_factor\": -1}", "config.json: initializer_factor: -1" },
         { "{\"vocab_size\": 0}", "config.json: vocab_size" },
         { "{\"max_position_embeddings\": 1.5}", "config.json: max_position_embeddings" },
         { "{\"eos_token_id\": -1}", "config.json: eos_token_id" },

@@ -111,7 +111,7 @@ TEST(weights) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[1024];
         weft_prompt p;
-        REQUIRE(weft_prompt_read(c, t, NULL, cases[i].text, &p));
+        REQUIRE(weft_prompt_read(c, t, WEFT_CLIP_LENGTH, NULL, cases[i].text, &p));
         show(t, &p, text, sizeof text);
         if (!same(text, cases[i].want)) TEST_FAIL("\"%s\": \"%s\", expected \"%s\"", cases[i].text, text,
                                                   cases[i].want);
@@ -144,7 +144,7 @@ TEST(chunks) {
         char text[1024];
         weft_prompt p;
         many(text, lengths[i].n, lengths[i].rest);
-        REQUIRE(weft_prompt_read(c, t, NULL, text, &p));
+        REQUIRE(weft_prompt_read(c, t, WEFT_CLIP_LENGTH, NULL, text, &p));
         CHECK_EQ(p.chunks, lengths[i].chunks);
         int first = 1;
         while (first < WEFT_CLIP_LENGTH && p.ids[first] != weft_tokenizer_eos(t)) first++;
@@ -156,14 +156,38 @@ TEST(chunks) {
     weft_ctx_free(c);
 }
 
+/* A text encoder of other than 77 positions has chunks of its own length. */
+TEST(short_chunks) {
+    static const struct { int length, n, chunks; } cases[] = { { 20, 18, 1 }, { 20, 19, 2 }, { 3, 3, 3 }, { 100, 98, 1 } };
+    weft_ctx *c = weft_ctx_new(&(weft_options){ .threads = 1 });
+    weft_tokenizer *t = open_tokenizer(c);
+    REQUIRE(t);
+    weft_prompt p;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int length = cases[i].length;
+        char text[1024];
+        many(text, cases[i].n, "");
+        REQUIRE(weft_prompt_read(c, t, length, NULL, text, &p));
+        CHECK_EQ(p.length, length);
+        CHECK_EQ(p.chunks, cases[i].chunks);
+        for (int k = 0; k < p.chunks; k++) CHECK_EQ(p.ids[k * length], weft_tokenizer_bos(t));
+        CHECK_EQ(p.ids[p.chunks * length - 1], weft_tokenizer_eos(t));      /* the end, or padding, which is the same here */
+        weft_prompt_free(&p);
+    }
+    CHECK(!weft_prompt_read(c, t, 2, NULL, "a", &p));
+    CHECK_HAS(weft_message(c), "2 positions has no room");
+    weft_tokenizer_free(t);
+    weft_ctx_free(c);
+}
+
 TEST(bad_prompts) {
     weft_ctx *c = weft_ctx_new(&(weft_options){ .threads = 1 });
     weft_tokenizer *t = open_tokenizer(c);
     REQUIRE(t);
     weft_prompt p;
-    CHECK(weft_prompt_read(c, t, NULL, "embedding:b", &p) && !p.vectors);       /* without a folder it is text */
+    CHECK(weft_prompt_read(c, t, WEFT_CLIP_LENGTH, NULL, "embedding:b", &p) && !p.vectors);     /* without a folder it is text */
     weft_prompt_free(&p);
-    CHECK(!weft_prompt_read(c, t, NULL, "(a \xff:2)", &p));
+    CHECK(!weft_prompt_read(c, t, WEFT_CLIP_LENGTH, NULL, "(a \xff:2)", &p));
     CHECK_HAS(weft_message(c), "UTF-8");
     weft_clear(c);
     enum { DEEP = 20000 };
@@ -172,10 +196,10 @@ TEST(bad_prompts) {
     deep[DEEP] = 'a';
     memset(deep + DEEP + 1, ')', DEEP);
     deep[2 * DEEP + 1] = 0;
-    CHECK(weft_prompt_read(c, t, NULL, deep, &p));
+    CHECK(weft_prompt_read(c, t, WEFT_CLIP_LENGTH, NULL, deep, &p));
     weft_prompt_free(&p);
     deep[DEEP] = 0;
-    CHECK(weft_prompt_read(c, t, NULL, deep, &p));
+    CHECK(weft_prompt_read(c, t, WEFT_CLIP_LENGTH, NULL, deep, &p));
     weft_prompt_free(&p);
     free(deep);
     weft_tokenizer_free(t);

@@ -573,7 +573,7 @@ TEST(embeddings) {
     weft_tree_make(t, WEFT_F16, 2);
     weft_scope s = weft_scope_named(c, "test");
     weft_tensor *ids = weft_tensor_from(c, WEFT_I64, WEFT_SHAPE(2), (const int64_t[]){ 4, 0 });
-    weft_tensor *y = weft_nn_embedding(c, weft_sub(weft_root(t), "token"), ids, 5, 3, WEFT_F32);
+    weft_tensor *y = weft_nn_embedding(c, weft_sub(weft_root(t), "token"), ids, 5, 3, 0.02, WEFT_F32);
     CHECK(y && weft_rank(y) == 2 && weft_dim(y, 0) == 2 && weft_dim(y, 1) == 3 && weft_type(y) == WEFT_F32);
     CHECK(weft_has(weft_root(t), "token.weight"));
     weft_scope_end(c, s, NULL);

@@ -15,7 +15,7 @@
 #define CASES WEFT_SOURCE_DIR "/tests/golden/tokenizer_cases.json"
 
 enum { WIDTH = 32 };
-static const weft_clip_text_config config = { .vocabulary = 814, .width = WIDTH, .inner = 128, .layers = 3, .heads = 4,
+static const weft_clip_text_config config = { .vocabulary = 814, .width = WIDTH, .inner = 128, .layers = 3, .spread = 1, .heads = 4,
                                               .positions = 77, .act = WEFT_ACT_QUICK_GELU, .norm_eps = 1e-5, .eos = 813 };
 
 static void write_vectors(weft_ctx *c, const char *path, const char *key, const char *values, weft_dtype type, int rank,

@@ -15,7 +15,7 @@ struct preset {
 
 /* Stable Diffusion 1.5's build with a tenth of its widths. */
 static const weft_clip_text_config tiny_text = {
-    .vocabulary = 49408, .width = 64, .inner = 256, .layers = 2, .heads = 1, .positions = 77,
+    .vocabulary = 49408, .width = 64, .inner = 256, .layers = 2, .spread = 1, .heads = 1, .positions = 77,
     .act = WEFT_ACT_QUICK_GELU,
     .norm_eps = 1e-5, .eos = 49407,
 };

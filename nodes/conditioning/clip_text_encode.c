@@ -16,17 +16,15 @@ struct clip_text_encode { const char *text; weft_clip *clip; weft_conditioning *
 
 /* The ids of a prompt's chunks, and of an empty prompt behind them where weights want it. */
 static weft_tensor *ids_tensor(weft_ctx *c, const weft_tokenizer *t, const weft_prompt *p) {
-    weft_tensor *ids = weft_tensor_from(c, WEFT_I32, WEFT_SHAPE(p->chunks, WEFT_CLIP_LENGTH), p->ids);
+    weft_tensor *ids = weft_tensor_from(c, WEFT_I32, WEFT_SHAPE(p->chunks, p->length), p->ids);
     if (!p->weighted) return ids;
-    int32_t empty[WEFT_CLIP_LENGTH];
-    weft_tokenizer_frame(t, NULL, 0, empty, WEFT_CLIP_LENGTH);
-    return weft_concat2(c, 0, ids, weft_tensor_from(c, WEFT_I32, WEFT_SHAPE(1, WEFT_CLIP_LENGTH), empty));
+    return weft_concat2(c, 0, ids, weft_tokenizer_texts(c, t, 1, (const char *const[]){ "" }, p->length, NULL));
 }
 
 static weft_tensor *apply_weights(weft_ctx *c, weft_tensor *z, const weft_prompt *p) {
     if (!p->weighted) return z;
     weft_tensor *empty = weft_slice(c, z, 0, p->chunks, 1), *text = weft_slice(c, z, 0, 0, p->chunks);
-    weft_tensor *w = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(p->chunks, WEFT_CLIP_LENGTH, 1), p->weights);
+    weft_tensor *w = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(p->chunks, p->length, 1), p->weights);
     return weft_add(c, weft_mul(c, weft_subtract(c, text, empty), w), empty);
 }
 
@@ -38,7 +36,7 @@ static void encode(weft_ctx *c, struct clip_text_encode *n, const weft_prompt *p
     weft_clip_text_outputs out;
     if (weft_clip_text(c, weft_root(k->weights->tree), &k->config, &in, &out)) return;
     weft_tensor *z = apply_weights(c, out.hidden, p);
-    z = weft_reshape(c, z, WEFT_SHAPE(1, (int64_t)p->chunks * WEFT_CLIP_LENGTH, k->config.width));
+    z = weft_reshape(c, z, WEFT_SHAPE(1, (int64_t)p->chunks * p->length, k->config.width));
     weft_cond cond = { .context = z, .pooled = weft_contiguous(c, weft_slice(c, out.pooled, 0, 0, 1)), .strength = 1,
                        .mask_strength = 1, .end_percent = 1 };
     if (weft_ok(c)) n->conditioning = weft_conditioning_new(c, 1, &cond);
@@ -61,7 +59,7 @@ static void clip_text_encode_run(weft_ctx *c, void *self) {
     }
     const weft_clip_text_config *config = &n->clip->config;
     weft_prompt_embeddings embeddings = { find_embedding, n->clip, config->vocabulary + config->added };
-    if (!weft_prompt_read(c, n->clip->tokenizer, &embeddings, n->text, &p)) return;
+    if (!weft_prompt_read(c, n->clip->tokenizer, n->clip->config.positions, &embeddings, n->text, &p)) return;
     encode(c, n, &p);
     weft_prompt_free(&p);
 }

@@ -33,7 +33,7 @@ static int32_t single_token(weft_ctx *c, const weft_tokenizer *t, const char *te
 static weft_tensor *rows_of(weft_ctx *c, const weft_clip *k, int32_t id, int64_t count) {
     weft_params words = weft_sub(weft_root(k->weights->tree), "embeddings.token_embedding");
     weft_tensor *ids = weft_broadcast(c, weft_tensor_from(c, WEFT_I32, WEFT_SHAPE(1), &id), WEFT_SHAPE(count));
-    return weft_nn_embedding(c, words, weft_contiguous(c, ids), k->config.vocabulary, k->config.width, WEFT_F32);
+    return weft_nn_embedding(c, words, weft_contiguous(c, ids), k->config.vocabulary, k->config.width, 0, WEFT_F32);
 }
 
 /* An overlay that has the vectors: a new reference, NULL with the error set. */

@@ -39,7 +39,7 @@ void weft_prompt_free(weft_prompt *p) {
 /* ---- chunks ------------------------------------------------------------------------------------------------------ */
 
 static void push(reading *r, int32_t id, float weight) {
-    size_t at = (size_t)(r->out->chunks - 1) * WEFT_CLIP_LENGTH + (size_t)r->used++;
+    size_t at = (size_t)(r->out->chunks - 1) * (size_t)r->out->length + (size_t)r->used++;
     r->out->ids[at] = id;
     r->out->weights[at] = weight;
 }
@@ -48,7 +48,7 @@ static bool open_chunk(reading *r) {
     weft_prompt *p = r->out;
     if (p->chunks == r->room) {
         int room = r->room ? 2 * r->room : 4;
-        size_t n = (size_t)room * WEFT_CLIP_LENGTH;
+        size_t n = (size_t)room * (size_t)p->length;
         int32_t *ids = realloc(p->ids, n * sizeof *ids);
         if (ids) p->ids = ids;
         float *weights = ids ? realloc(p->weights, n * sizeof *weights) : NULL;
@@ -67,14 +67,14 @@ static bool open_chunk(reading *r) {
 
 static void close_chunk(reading *r) {
     push(r, weft_tokenizer_eos(r->tokenizer), 1);
-    while (r->used < WEFT_CLIP_LENGTH) push(r, weft_tokenizer_pad(r->tokenizer), 1);
+    while (r->used < r->out->length) push(r, weft_tokenizer_pad(r->tokenizer), 1);
 }
 
 /* Tokens that belong together. */
 static bool add_tokens(reading *r, const int32_t *ids, int64_t left, float weight) {
-    bool large = left >= LONG_RUN;
+    bool large = left >= LONG_RUN || left > r->out->length - 2;
     while (left) {
-        int64_t fits = WEFT_CLIP_LENGTH - 1 - r->used, take = left <= fits ? left : large ? fits : 0;
+        int64_t fits = r->out->length - 1 - r->used, take = left <= fits ? left : large ? fits : 0;
         for (int64_t i = 0; i < take; i++) push(r, ids[i], weight);
         ids += take;
         left -= take;
@@ -219,11 +219,15 @@ static bool add_weighted(reading *r, const char *text, size_t n, double weight, 
     return start == n || add_item(r, text + start, n - start, weight, depth);
 }
 
-bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, const weft_prompt_embeddings *embeddings, const char *text,
-                      weft_prompt *out) {
-    *out = (weft_prompt){ 0 };
-    size_t n = strlen(text), length = 0;
+bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, int length, const weft_prompt_embeddings *embeddings,
+                      const char *text, weft_prompt *out) {
+    *out = (weft_prompt){ .length = length };
+    size_t n = strlen(text), kept = 0;
     if (!weft_ok(c)) return false;
+    if (length < 3) {
+        weft_fail(c, WEFT_E_ARGUMENT, "a text encoder of %d positions has no room for a prompt", length);
+        return false;
+    }
     if (n > WEFT_TEXT_LIMIT) {
         weft_fail(c, WEFT_E_ARGUMENT, "a prompt of %zu bytes; the limit is %zu", n, WEFT_TEXT_LIMIT);
         return false;
@@ -233,11 +237,11 @@ bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, const weft_prompt_em
     char *escaped = malloc(n + 1);
     for (size_t i = 0; escaped && i < n; i++) {
         bool escape = text[i] == '\\' && (text[i + 1] == '(' || text[i + 1] == ')');
-        escaped[length++] = !escape ? text[i] : text[++i] == '(' ? ESCAPED_OPEN : ESCAPED_CLOSE;
+        escaped[kept++] = !escape ? text[i] : text[++i] == '(' ? ESCAPED_OPEN : ESCAPED_CLOSE;
     }
     bool whole = r.run && escaped && (r.known || !embeddings);
     if (!whole) weft_fail(c, WEFT_E_MEMORY, "prompt: out of memory");
-    whole = whole && open_chunk(&r) && add_weighted(&r, escaped, length, 1, 0);
+    whole = whole && open_chunk(&r) && add_weighted(&r, escaped, kept, 1, 0);
     if (whole) close_chunk(&r);
     else weft_prompt_free(out);
     free(escaped);

@@ -12,19 +12,20 @@ typedef struct weft_prompt_embeddings {
     int32_t first;              /* the id of the first vector: behind all that the text encoder knows */
 } weft_prompt_embeddings;
 
-/* Chunks of WEFT_CLIP_LENGTH tokens: start, up to 75, end, padding. */
+/* Chunks of `length` tokens: start, up to length − 2, end, padding. */
 typedef struct weft_prompt {
-    int chunks;
-    int32_t *ids;               /* chunks × WEFT_CLIP_LENGTH; `first` and above: rows of vectors */
+    int chunks, length;
+    int32_t *ids;               /* chunks × length; `first` and above: rows of vectors */
     float *weights;
     bool weighted;              /* one of them is not 1 */
     weft_tensor *vectors;       /* (n, width) of all embeddings, in the innermost scope; NULL: there are none */
 } weft_prompt;
 
-/* Parses and tokenizes; at least one chunk. embeddings NULL: "embedding:name" is text. False with the error set (no
+/* Parses and tokenizes; at least one chunk. length: the text encoder's positions (77 for all of Stable Diffusion's), at
+ * least 3. embeddings NULL: "embedding:name" is text. False with the error set (no
  * UTF-8, out of memory, an embedding that cannot be read). */
-bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, const weft_prompt_embeddings *embeddings, const char *text,
-                      weft_prompt *out);
+bool weft_prompt_read(weft_ctx *c, const weft_tokenizer *t, int length, const weft_prompt_embeddings *embeddings,
+                      const char *text, weft_prompt *out);
 void weft_prompt_free(weft_prompt *p);
 
 /* Calls `see` with each name that a prompt asks for as an embedding, and perhaps with others: for signatures. */

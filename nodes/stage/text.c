@@ -1,5 +1,5 @@
-/* Tokenize, TextEncode: a prompt to numbers of the vocabulary, those to the UNet's context, as diffusers does it: 77
- * tokens, no weights, what is too long is cut. ConditioningToTensor and TensorToConditioning lead to ComfyUI's nodes
+/* Tokenize, TextEncode: a prompt to numbers of the vocabulary, those to the UNet's context, as diffusers does it:
+ * as many tokens as the text encoder has positions (77 for all of Stable Diffusion's), no weights, what is too long is cut. ConditioningToTensor and TensorToConditioning lead to ComfyUI's nodes
  * and back.
  */
 #include "nodes/values.h"
@@ -13,12 +13,12 @@ static void tokenize_run(weft_ctx *c, void *self) {
     int count = n->texts ? n->texts->count : 1;
     const char *const *texts = n->texts ? (const char *const *)n->texts->items : &n->text;
     if (!n->clip->tokenizer) weft_tokenizer_free(weft_tokenizer_open_builtin(c));      /* its error says what to do */
-    else n->ids = weft_tokenizer_texts(c, n->clip->tokenizer, count, texts, WEFT_CLIP_LENGTH, &n->cut);
+    else n->ids = weft_tokenizer_texts(c, n->clip->tokenizer, count, texts, n->clip->config.positions, &n->cut);
 }
 
 const weft_node weft_node_Tokenize = {
     .name = "Tokenize", .category = "stages/text", .size = sizeof(struct tokenize),
-    .summary = "A text as 77 numbers of the vocabulary: start, tokens, end, padding. Weights mean nothing here.",
+    .summary = "A text as numbers of the vocabulary, 77 for Stable Diffusion: start, tokens, end, padding. Weights mean nothing here.",
     .inputs = (const weft_port[]){ WEFT_OBJECT_IN(struct tokenize, clip, "CLIP", "whose tokenizer"),
                                    WEFT_TEXT_IN(struct tokenize, text, "", "the text"),
                                    WEFT_OPTIONAL_OBJECT_IN(struct tokenize, texts, "TEXTS",

@@ -13,15 +13,15 @@
 
 const weft_clip_text_config weft_clip_text_l14 = {
     .vocabulary = 49408, .width = 768, .inner = 3072, .layers = 12, .heads = 12, .positions = 77,
-    .act = WEFT_ACT_QUICK_GELU, .norm_eps = 1e-5, .eos = 49407,
+    .act = WEFT_ACT_QUICK_GELU, .norm_eps = 1e-5, .spread = 1, .eos = 49407,
 };
 const weft_clip_text_config weft_clip_text_h14 = {
     .vocabulary = 49408, .width = 1024, .inner = 4096, .layers = 23, .heads = 16, .positions = 77, .act = WEFT_ACT_GELU,
-    .norm_eps = 1e-5, .eos = 49407,
+    .norm_eps = 1e-5, .spread = 1, .eos = 49407,
 };
 const weft_clip_text_config weft_clip_text_bigg14 = {
     .vocabulary = 49408, .width = 1280, .inner = 5120, .layers = 32, .heads = 20, .positions = 77, .act = WEFT_ACT_GELU,
-    .norm_eps = 1e-5, .projection = 1280, .eos = 49407,
+    .norm_eps = 1e-5, .spread = 1, .projection = 1280, .eos = 49407,
 };
 
 static const weft_config_rule rules[] = {
@@ -63,6 +63,7 @@ static void read_config(const weft_json *j, void *out) {
     d.positions = whole(j, "max_position_embeddings", 1, MAX_WIDTH, 77);
     d.act = read_activation(j);
     d.norm_eps = weft_json_double(j, "layer_norm_eps", 1e-5);
+    d.spread = weft_json_double(j, "initializer_factor", 1);
     d.projection = with_projection(j) ? whole(j, "projection_dim", 1, MAX_WIDTH, 512) : 0;
     d.eos = whole(j, "eos_token_id", 0, MAX_ID, 49407);
     if (!weft_ok(j->ctx) || weft_clip_text_config_check(j->ctx, j->file, &d)) return;
@@ -98,6 +99,8 @@ weft_status weft_clip_text_config_check(weft_ctx *c, const char *name, const wef
                          config->heads, config->width);
     if (!(config->norm_eps > 0 && config->norm_eps < 1))
         return weft_fail(c, WEFT_E_FORMAT, "%s: layer_norm_eps: %g is not between 0 and 1", name, config->norm_eps);
+    if (!(config->spread >= 0 && config->spread <= 1000))
+        return weft_fail(c, WEFT_E_FORMAT, "%s: initializer_factor: %g is not within 0 … 1000", name, config->spread);
     if ((unsigned)config->act >= WEFT_ACT_COUNT)
         return weft_fail(c, WEFT_E_FORMAT, "%s: hidden_act: no such function", name);
     return weft_error(c);

@@ -27,6 +27,11 @@ static int64_t *ids_of(weft_ctx *c, weft_tensor *ids) {
     return NULL;
 }
 
+static weft_tensor *token_vectors(
+    weft_ctx *c, weft_params p, weft_tensor *ids, const weft_clip_text_config *config, weft_dtype type) {
+    return weft_nn_embedding(c, p, ids, config->vocabulary, config->width, 0.02 * config->spread, type);
+}
+
 /* Vectors in the place of the ids behind the vocabulary: rows of the other tokens with the vectors behind them. */
 static weft_tensor *with_vectors(weft_ctx *c, weft_params p, const weft_clip_text_config *config,
                                  const weft_clip_text_inputs *in, weft_tensor *vectors) {
@@ -40,7 +45,7 @@ static weft_tensor *with_vectors(weft_ctx *c, weft_params p, const weft_clip_tex
     }
     if (words) {
         x = weft_tensor_from(c, WEFT_I64, WEFT_SHAPE(n), words);
-        x = weft_nn_embedding(c, weft_sub(p, "token_embedding"), x, config->vocabulary, config->width, in->type);
+        x = token_vectors(c, weft_sub(p, "token_embedding"), x, config, in->type);
         x = weft_concat2(c, 0, x, weft_cast(c, vectors, in->type));
         weft_tensor *places = weft_tensor_from(c, WEFT_I64, weft_rank(in->ids), weft_shape(in->ids), rows);
         x = weft_embedding(c, places, x, in->type);
@@ -56,14 +61,14 @@ static weft_tensor *embeddings(weft_ctx *c, weft_params root, const weft_clip_te
     weft_dtype type = in->type;
     weft_tensor *ids = in->ids;
     weft_scope s = weft_scope_begin(c, p);
-    weft_init init = { .kind = WEFT_INIT_NORMAL, .std = 0.01 };
+    weft_init init = { .kind = WEFT_INIT_NORMAL, .std = 0.01 * config->spread };
     weft_tensor *vectors = in->vectors;
     if (config->added) {
         weft_tensor *added = weft_param(c, words, "added", init, WEFT_SHAPE(config->added, config->width));
         vectors = vectors ? weft_concat2(c, 0, added, weft_cast(c, vectors, weft_type(added))) : added;
     }
     weft_tensor *x = vectors ? with_vectors(c, p, config, in, vectors)
-                             : weft_nn_embedding(c, words, ids, config->vocabulary, config->width, type);
+                             : token_vectors(c, words, ids, config, type);
     weft_tensor *at = weft_param(c, weft_sub(p, "position_embedding"), "weight", init,
                                  WEFT_SHAPE(config->positions, config->width));
     at = weft_cast(c, weft_slice(c, at, 0, 0, weft_dim(ids, 1)), type);

@@ -28,6 +28,8 @@ typedef struct weft_clip_text_config {
     int positions;              /* max_position_embeddings */
     weft_activation act;        /* hidden_act: quick_gelu, gelu, or gelu_new and its other names */
     double norm_eps;            /* layer_norm_eps */
+    double spread;              /* initializer_factor: new token vectors have a deviation of 0.02, positions of 0.01, times
+                                 * this; of no file */
     int projection;             /* projection_dim where architectures names CLIPTextModelWithProjection; 0: there is no
                                  * text_projection */
     int eos;                    /* eos_token_id: pooled is its first place; 2, as old configurations have it, means the
