@@ -24,6 +24,8 @@ extern const weft_cuda_contents weft_cuda_own;
 
 static inline bool on_device(void) { return getenv("WEFT_TEST_DEVICE") != NULL; }
 
+static inline bool emulated(void) { return !on_device(); }
+
 static inline const weft_kernels *tested(void) {
     char why[1024];
     if (!on_device()) return weft_cuda_own.table();
@@ -44,13 +46,18 @@ static inline void *tested_stream(void) {
     fprintf(stderr, "%s\n", tested()->last_error());
     exit(1);
 }
-enum { MOST_THREADS = 1, LEAST_OFF = 0 };
+enum { MOST_THREADS = 1, LEAST_OFF = 0, HINTS = 1 };
 #else
 static inline bool on_device(void) { return false; }
+static inline bool emulated(void) { return false; }
 static inline const weft_kernels *tested(void) { return weft_kernels_cpu(); }
 static inline void *tested_stream(void) { return NULL; }
-enum { MOST_THREADS = 3, LEAST_OFF = 1 };
+/* HINTS: scratch for speed is plenty, then none; CUDA's kernels want none. */
+enum { MOST_THREADS = 3, LEAST_OFF = 1, HINTS = 2 };
 #endif
+
+/* A size of a long case; an emulated device takes its time. */
+static inline int64_t shorter(int64_t n) { return emulated() ? (n + 3) / 4 : n; }
 
 /* Memory that the tested kernels and the host see; on the host, of exactly this size. */
 static inline void *shared_alloc(size_t bytes) { return on_device() ? tested()->mem_alloc(tested_stream(), bytes) : malloc(bytes); }
@@ -83,7 +90,7 @@ static inline int64_t random_int(int64_t low,
 
 #define GUARD 64
 
-struct buffer { struct buffer *next; size_t all; unsigned char data[]; };
+struct buffer { struct buffer *next; size_t all; _Alignas(16) unsigned char data[]; };
 static struct buffer *buffers;
 
 /* `bytes` of memory with a guard on both sides; off: bytes by which the start misses the allocator's alignment. */
@@ -210,15 +217,20 @@ static inline bool same_value(double a, double b) { return a == b || (isnan(a) &
 
 /* What CUDA's products may lose besides. In fast precision f32 operands are cut to TF32's 10 bits behind the point: each
  * is off by up to 2⁻¹⁰ of itself, and their product by twice that. cuDNN rounds a 16-bit convolution before a row is
- * added to it: by up to half a step, 2⁻¹² or 2⁻⁹ of a value of one in the mean. */
+ * added to it: by up to half a step, 2⁻¹² or 2⁻⁹ of a value of one in the mean. Attention rounds 16-bit weights before
+ * they meet the values, as tensor cores take them: by up to half a step, 2⁻¹¹ or 2⁻⁸ of each, and where results are few
+ * they may all be off by that. */
 static inline double case_tolerance(const struct kernel_case *c) {
 #ifdef WEFT_TEST_CUDA
     const bool conv = c->id == WEFT_KERNEL_conv2d || c->id == WEFT_KERNEL_conv2d_grad_input
                    || c->id == WEFT_KERNEL_conv2d_grad_weight;
+    const bool attention = c->id == WEFT_KERNEL_attention || c->id == WEFT_KERNEL_attention_grad;
+    const double half_step = c->type == WEFT_F16 ? 0x1p-12 : c->type == WEFT_BF16 ? 0x1p-9 : 0;
     const bool mixed = c->weight && c->plain.type != c->type, in_f32 = c->type == WEFT_F32 || mixed;
+    if (attention && !c->each) return c->tolerance + 2 * half_step;
     if (c->each || !(conv || c->id == WEFT_KERNEL_gemm || c->id == WEFT_KERNEL_matmul)) return c->tolerance;
     if (in_f32) return c->precision == WEFT_PRECISION_FAST ? fmax(c->tolerance, 1e-3) : c->tolerance;
-    if (conv) return fmax(c->tolerance, c->type == WEFT_F16 ? 0x1p-12 : 0x1p-9);
+    if (conv) return fmax(c->tolerance, half_step);
 #endif
     return c->tolerance;
 }

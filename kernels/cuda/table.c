@@ -1,26 +1,11 @@
-/* The table of weft_cuda.so, and the one name that it gives out.
- *
- * A kernel that takes no type yet answers WEFT_K_NO_TYPE: the runtime asks the types first and names the kernel.
- */
+/* The table of weft_cuda.so, and the one name that it gives out. */
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/library.h"
 
 #define BIT(t) (1u << (t))
-#define NONE 0
 #define F32 BIT(WEFT_F32)
 #define FLOATS (F32 | BIT(WEFT_F16) | BIT(WEFT_BF16))
 #define ALL (BIT(WEFT_DTYPE_COUNT) - 1)
-
-#define MISSING __attribute__((weak))
-#define K(name) MISSING int weft_cuda_##name(const weft_env *env, const weft_##name##_args *a) { \
-        (void)env, (void)a; \
-        return WEFT_K_NO_TYPE; \
-    }
-WEFT_KERNEL_LIST(K)
-#undef K
-MISSING size_t weft_cuda_pack_bytes(const weft_pack_args *a) {
-    return (size_t)a->n * (size_t)a->taps * (size_t)a->k * weft_dtype_size(a->type);
-}
 
 static const weft_kernels table = {
     .name = "cuda", .describe = cuda_describe, .last_error = cuda_last_error,
@@ -34,7 +19,7 @@ static const weft_kernels table = {
         [WEFT_KERNEL_pack] = FLOATS, [WEFT_KERNEL_unpack] = FLOATS,
         [WEFT_KERNEL_gemm] = FLOATS, [WEFT_KERNEL_matmul] = FLOATS,
         [WEFT_KERNEL_conv2d] = FLOATS,
-        [WEFT_KERNEL_attention] = NONE,
+        [WEFT_KERNEL_attention] = FLOATS,
         [WEFT_KERNEL_group_norm] = FLOATS, [WEFT_KERNEL_layer_norm] = FLOATS,
         [WEFT_KERNEL_softmax] = FLOATS,
         [WEFT_KERNEL_unary] = FLOATS, [WEFT_KERNEL_affine] = FLOATS, [WEFT_KERNEL_binary] = FLOATS,
@@ -45,7 +30,7 @@ static const weft_kernels table = {
         [WEFT_KERNEL_embedding] = FLOATS,
         [WEFT_KERNEL_timestep] = FLOATS,
         [WEFT_KERNEL_conv2d_grad_input] = FLOATS, [WEFT_KERNEL_conv2d_grad_weight] = FLOATS,
-        [WEFT_KERNEL_attention_grad] = NONE,
+        [WEFT_KERNEL_attention_grad] = FLOATS,
         [WEFT_KERNEL_group_norm_grad] = FLOATS, [WEFT_KERNEL_layer_norm_grad] = FLOATS,
         [WEFT_KERNEL_softmax_grad] = FLOATS,
         [WEFT_KERNEL_unary_grad] = FLOATS, [WEFT_KERNEL_affine_grad] = FLOATS, [WEFT_KERNEL_geglu_grad] = FLOATS,

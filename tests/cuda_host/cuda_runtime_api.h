@@ -54,7 +54,7 @@ enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaMemAttachGloba
 
 struct cudaDeviceProp { char name[256]; int major, minor, multiProcessorCount; size_t totalGlobalMem; };
 struct cudaPointerAttributes { enum cudaMemoryType type; int device; void *devicePointer, *hostPointer; };
-struct cudaFuncAttributes { int maxThreadsPerBlock; };
+struct cudaFuncAttributes { int maxThreadsPerBlock, ptxVersion; };
 typedef struct cudaFuncAttributes cudaFuncAttributes;
 
 cudaError_t cudaDriverGetVersion(int *version);

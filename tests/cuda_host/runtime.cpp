@@ -199,6 +199,7 @@ cudaError_t cudaFuncSetAttribute(const void *function, enum cudaFuncAttribute, i
 
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *) {
     a->maxThreadsPerBlock = 1024;
+    a->ptxVersion = 86;
     return cudaSuccess;
 }
 

@@ -3,13 +3,15 @@
  *
  * Warps are run one after the other: a warp's threads until all of them have ended or wait. Threads that wait for their
  * warp go on when all lanes of the mask are there, those that wait for the block when every thread that has not ended
- * is there. Every second launch goes through warps, lanes and blocks backwards, so that a missing barrier shows. A
- * kernel whose first block never waits gets no fibres for its others.
+ * is there. Every second launch goes through warps, lanes and blocks backwards, so that a missing barrier shows. As
+ * long as no thread of a launch waits, one fibre runs a block's threads one after the other; the first that waits keeps
+ * it.
  */
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <sys/mman.h>
+#include <utility>
 #include <vector>
 #include "cuda_fp16.h"
 
@@ -34,15 +36,10 @@ enum { STACK = 256 << 10, MOST_THREADS = 1024, MOST_SHARED = 232448 };
 
 enum state { READY, AT_WARP, AT_BLOCK, DONE };
 
-struct fiber {
-    state now = DONE;
-    uint3 index = { 0, 0, 0 };
-    unsigned mask = 0;                  /* AT_WARP: of those who wait together */
-    uint64_t given = 0;
-    const uint64_t *got = nullptr;
-    char *stack = nullptr;
+struct stack {
+    char *memory = nullptr;
 #if defined(__x86_64__)
-    void *top = nullptr;                /* its stack pointer while it does not run */
+    void *top = nullptr;                /* the stack pointer while it does not run */
 #else
     ucontext_t context;
 #endif
@@ -51,15 +48,26 @@ struct fiber {
 #endif
 };
 
+struct fiber {
+    state now = DONE;
+    uint3 index = { 0, 0, 0 };
+    unsigned mask = 0;                  /* AT_WARP: of those who wait together */
+    uint64_t given = 0;
+    const uint64_t *got = nullptr;
+    stack *own = nullptr;
+};
+
 /* Results of the last exchanges of a warp: who was released reads one before the warp releases as many more. */
 struct warp { uint64_t slots[8][32]; unsigned next; };
 
 std::vector<fiber> fibers;
 warp warps[MOST_THREADS / 32];
-fiber *running;                         /* NULL: a block without fibres */
+fiber *running;
+unsigned threads;                       /* of a block */
+bool backwards;
 const std::function<void()> *kernel;
 int vote_or, vote_and, vote_count;
-bool waited;                            /* a thread of this block did */
+bool waited;                            /* a thread of this launch did */
 alignas(128) unsigned char shared[MOST_SHARED];
 
 [[noreturn]] void give_up(const char *why) {
@@ -89,15 +97,15 @@ size_t main_stack_size;
 
 void to_main(fiber *f) {
 #ifdef WATCHED
-    __sanitizer_start_switch_fiber(&f->fake_stack, main_stack, main_stack_size);
+    __sanitizer_start_switch_fiber(&f->own->fake_stack, main_stack, main_stack_size);
 #endif
 #if defined(__x86_64__)
-    fake_switch(&f->top, main_top);
+    fake_switch(&f->own->top, main_top);
 #else
-    swapcontext(&f->context, &main_context);
+    swapcontext(&f->own->context, &main_context);
 #endif
 #ifdef WATCHED
-    __sanitizer_finish_switch_fiber(f->fake_stack, &main_stack, &main_stack_size);
+    __sanitizer_finish_switch_fiber(f->own->fake_stack, &main_stack, &main_stack_size);
 #endif
 }
 
@@ -105,16 +113,27 @@ void to_fiber(fiber *f) {
     running = f;
     threadIdx = f->index;
 #ifdef WATCHED
-    __sanitizer_start_switch_fiber(&main_fake_stack, f->stack, STACK);
+    __sanitizer_start_switch_fiber(&main_fake_stack, f->own->memory, STACK);
 #endif
 #if defined(__x86_64__)
-    fake_switch(&main_top, f->top);
+    fake_switch(&main_top, f->own->top);
 #else
-    swapcontext(&main_context, &f->context);
+    swapcontext(&main_context, &f->own->context);
 #endif
 #ifdef WATCHED
     __sanitizer_finish_switch_fiber(main_fake_stack, nullptr, nullptr);
 #endif
+}
+
+/* The running fibre's thread has ended, and none has waited: it becomes the next one. */
+bool become_next() {
+    fiber *me = running, *next = backwards ? me - 1 : me + 1;
+    if (waited || next < &fibers[0] || next >= &fibers[0] + threads) return false;
+    me->now = DONE;
+    std::swap(me->own, next->own);
+    running = next;
+    threadIdx = next->index;
+    return true;
 }
 
 /* A fibre runs the kernel of the day again and again. */
@@ -123,33 +142,33 @@ void body() {
     __sanitizer_finish_switch_fiber(nullptr, &main_stack, &main_stack_size);
 #endif
     for (;;) {
-        fiber *me = running;
-        (*kernel)();
-        me->now = DONE;
-        to_main(me);
+        do (*kernel)();
+        while (become_next());
+        running->now = DONE;
+        to_main(running);
     }
 }
 
 void make(fiber *f) {
     void *p = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) give_up("no memory for stacks");
-    f->stack = (char *)p;
+    f->own = new stack;
+    f->own->memory = (char *)p;
 #if defined(__x86_64__)
-    void **top = (void **)(f->stack + STACK) - 8;
+    void **top = (void **)(f->own->memory + STACK) - 8;
     memset(top, 0, 8 * sizeof *top);
     top[6] = (void *)body;              /* behind six registers; the stack is then as behind a call */
-    f->top = top;
+    f->own->top = top;
 #else
-    getcontext(&f->context);
-    f->context.uc_stack.ss_sp = f->stack;
-    f->context.uc_stack.ss_size = STACK;
-    makecontext(&f->context, body, 0);
+    getcontext(&f->own->context);
+    f->own->context.uc_stack.ss_sp = f->own->memory;
+    f->own->context.uc_stack.ss_size = STACK;
+    makecontext(&f->own->context, body, 0);
 #endif
 }
 
 void wait_as(state s) {
     fiber *me = running;
-    if (!me) give_up("a thread waits for others, which none of the first block's did");
     waited = true;
     me->now = s;
     to_main(me);
@@ -184,7 +203,7 @@ bool release_warp(unsigned w, unsigned first, unsigned count) {
     return any;
 }
 
-void run_warp(unsigned w, unsigned threads, bool backwards) {
+void run_warp(unsigned w) {
     const unsigned first = w * 32, count = threads - first < 32 ? threads - first : 32;
     do {
         for (unsigned i = 0; i < count; i++) {
@@ -195,7 +214,7 @@ void run_warp(unsigned w, unsigned threads, bool backwards) {
 }
 
 /* Whether threads are left, which may go on now. */
-bool release_block(unsigned threads) {
+bool release_block() {
     unsigned left = 0;
     vote_or = vote_count = 0;
     vote_and = 1;
@@ -215,7 +234,7 @@ bool release_block(unsigned threads) {
     return left > 0;
 }
 
-void run_block(unsigned threads, bool backwards) {
+void run_block() {
     while (fibers.size() < threads) {
         fibers.emplace_back();
         make(&fibers.back());
@@ -226,23 +245,16 @@ void run_block(unsigned threads, bool backwards) {
     }
     const unsigned count = (threads + 31) / 32;
     do {
-        for (unsigned w = 0; w < count; w++) run_warp(backwards ? count - 1 - w : w, threads, backwards);
-    } while (release_block(threads));
-    running = nullptr;
-}
-
-void run_block_plainly(unsigned threads) {
-    for (unsigned i = 0; i < threads; i++) {
-        threadIdx = { i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y };
-        (*kernel)();
-    }
+        for (unsigned w = 0; w < count; w++) run_warp(backwards ? count - 1 - w : w);
+    } while (release_block());
 }
 
 } // namespace
 
 void fake_run(const std::function<void()> &what, const void *, dim3 grid, dim3 block, size_t shared_bytes) {
     static unsigned launches;
-    const bool backwards = launches++ % 2;
+    backwards = launches++ % 2;
+    threads = block.x * block.y * block.z;
     const uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
     fibers.reserve(MOST_THREADS);
     kernel = &what;
@@ -253,8 +265,7 @@ void fake_run(const std::function<void()> &what, const void *, dim3 grid, dim3 b
         const uint64_t b = backwards ? blocks - 1 - n : n;
         blockIdx = { (unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y) };
         memset(shared, 0xff, shared_bytes);
-        if (n == 0 || waited) run_block(block.x * block.y * block.z, backwards);
-        else run_block_plainly(block.x * block.y * block.z);
+        run_block();
     }
 }
 
@@ -268,10 +279,8 @@ void *fake_shared_memory() { return shared; }
 
 const uint64_t *fake_exchange(unsigned mask, uint64_t mine) {
     if (!(mask >> fake_lane() & 1)) give_up("a lane that its own mask leaves out");
-    if (running) {
-        running->mask = mask;
-        running->given = mine;
-    }
+    running->mask = mask;
+    running->given = mine;
     wait_as(AT_WARP);
     return running->got;
 }
@@ -279,7 +288,7 @@ const uint64_t *fake_exchange(unsigned mask, uint64_t mine) {
 void __syncwarp(unsigned mask) { fake_exchange(mask, 0); }
 
 static void sync_block(int v) {
-    if (running) running->given = v != 0;
+    running->given = v != 0;
     wait_as(AT_BLOCK);
 }
 
