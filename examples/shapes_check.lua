@@ -6,7 +6,8 @@
 --
 -- `weft shapes_check.lua --count 1000` tries it on drawings: their own captions are accepted, wrong ones are not.
 --
--- A spec lists the objects in the order of the caption, {{color =, kind =}, …}, with relation = "above", count = 3, size = "small", background = "gray"
+-- A spec lists the objects in the order of the caption, {{color =, kind =}, …}, with relation = "above", place = "top", count = 3, size = "small", background =
+-- "gray"
 -- where the caption says so.
 --
 -- How it looks: the background is a plane fitted to the picture's rim. A pixel p that is no background lies on the line from the background b to a colour c
@@ -217,7 +218,7 @@ function M.describe(image, shapes)
     local p = image:reshape { h * w * 3 }:tolist()
     local planes, noise = background(p, h, w)
     local which, cover = label(p, h, w, planes, noise, shapes)
-    local seen, owner, lists = { objects = {} }, {}, {}
+    local seen, owner, lists = { objects = {}, height = h, width = w }, {}, {}
     for i = 1, h * w do
         if which[i] > 0 and cover[i] >= 0.75 and not owner[i] then
             local pixels = flood(i, which, cover, owner, #lists + 1, h, w)
@@ -250,6 +251,14 @@ local function stands(a, b, relation)
     if relation == "below" or relation == "right of" then dx, dy = -dx, -dy end
     if relation == "left of" or relation == "right of" then dx, dy = dy, dx end
     return dy > 3 and dy > math.abs(dx)
+end
+
+-- Whether a's middle is in the third of a picture w × h that the place names, give or take an eighth.
+local function placed(a, place, h, w)
+    local across = place == "left" or place == "right"
+    local at = across and a.x / w or a.y / h
+    if place == "bottom" or place == "right" then at = 1 - at end
+    return at < 1 / 3 + 1 / 8
 end
 
 local function named(o) return o.color .. " " .. o.kind end
@@ -288,6 +297,9 @@ function M.judge(seen, spec, shapes)
         return false, ("the %s at (%.0f, %.0f) is not %s the %s at (%.0f, %.0f)"):format(named(found[1]), found[1].x, found[1].y, spec.relation,
             named(found[2]), found[2].x, found[2].y)
     end
+    if spec.place and not placed(found[1], spec.place, seen.height, seen.width) then
+        return false, ("the %s at (%.0f, %.0f) is not %s"):format(named(found[1]), found[1].x, found[1].y, shapes.places[spec.place])
+    end
     local small, large = shapes.sizes and shapes.sizes.small, shapes.sizes and shapes.sizes.large
     for _, o in ipairs(found) do
         if spec.size == "small" and o.radius > small[2] * 1.15 then return false, ("the %s is not small: radius %.1f"):format(named(o), o.radius) end
@@ -305,7 +317,7 @@ function M.check(image, spec, shapes) return M.judge(M.describe(image, shapes), 
 function M.wrong(spec, shapes)
     local list = {}
     local function add(change)
-        local copy = { relation = spec.relation, count = spec.count, size = spec.size, background = spec.background }
+        local copy = { relation = spec.relation, count = spec.count, size = spec.size, place = spec.place, background = spec.background }
         for i, o in ipairs(spec) do copy[i] = { color = o.color, kind = o.kind } end
         change(copy)
         list[#list + 1] = copy
@@ -324,6 +336,10 @@ function M.wrong(spec, shapes)
         end
         add(function(c) c[1], c[2] = c[2], c[1] end)
         add(function(c) c[1].color, c[2].color = c[2].color, c[1].color end)
+    end
+    if spec.place then
+        local opposite = { top = "bottom", bottom = "top", left = "right", right = "left" }
+        add(function(c) c.place = opposite[spec.place] end)
     end
     if spec.count then
         add(function(c) c.count = c.count + 1 end)

@@ -34,6 +34,17 @@ end
 
 local function plural(kind) return kind .. (kind:match "s$" and "es" or "s") end
 local function a(word) return (word:match("^[aeiou]") and "an " or "a ") .. word end
+-- Where in the picture: the middle of what stands there is in that third of it.
+M.places = { top = "at the top", bottom = "at the bottom", left = "on the left", right = "on the right" }
+M.place_names = { "top", "bottom", "left", "right" }
+local places_of = { above = { "top", "bottom" }, below = { "bottom", "top" }, ["left of"] = { "left", "right" }, ["right of"] = { "right", "left" } }
+
+local function thing(o) return a(o.color) .. " " .. o.kind end
+-- The same pair said by places: "a red circle at the top and a blue square at the bottom".
+local function placed_caption(p)
+    local places = places_of[p.relation]
+    return ("%s %s and %s %s"):format(thing(p[1]), M.places[places[1]], thing(p[2]), M.places[places[2]])
+end
 function M.pair_caption(p) return ("%s %s %s %s %s"):format(a(p[1].color), p[1].kind, p.relation, a(p[2].color), p[2].kind) end
 local function shape(kind, color, x, y, radius) return { kind = kind, x = x, y = y, radius = radius, color = M.colors[color] } end
 local function inside(v, r) return math.min(math.max(v, 1.15 * r + 1), 63 - 1.15 * r) end
@@ -82,17 +93,33 @@ function M.enrich()
     M.graded = true
 end
 
+-- From pictures that differ in nothing but what is to be learned to everything. A model that begins with everything learns colors, kinds and backgrounds, and
+-- hardly ever which of two shapes is where: that is a small part of the loss, and all that no caption tells (sizes, exact places) hides it.
+-- steady: no such thing; single, placed, several: shares of single shapes, of these with a place, of two or three of the same.
+M.lessons = {
+    { steady = true, colors = 2, kinds = 1, single = 1, placed = 1 },
+    { steady = true, colors = 2, kinds = 1, single = 0.2, placed = 1, relations = { "above", "left of" } },
+    { steady = true, colors = 2, kinds = 1, single = 0.2, placed = 1 },
+    { steady = true, single = 0.2, placed = 1 },
+    { single = 0.23, placed = 0.75, several = 0.12, backgrounds = true },
+}
+
 local avoided           -- the background of the picture that is being made: no shape is of its color
-local function object(r)
+local function object(r, lesson)
+    local function among_first(list, n) return list[1 + r.below(math.min(n or #list, #list))] end
     local color, kind
     repeat
-        color, kind = r.pick(M.color_names), r.pick(M.kinds)
+        color, kind = among_first(M.color_names, lesson.colors), among_first(M.kinds, lesson.kinds)
     until color ~= avoided and not M.reserved[color .. " " .. kind]
     return { color = color, kind = kind }
 end
 
+-- Instead of random numbers the middle of where they are from: pictures that only differ in what the caption says.
+local steady_rng = { uniform = function(low, high) return (low + high) / 2 end }
+
 -- Two shapes side by side or one above the other; the first is the subject.
-function M.draw_pair(r, p, scene)
+function M.draw_pair(r, p, scene, steady)
+    if steady then r = steady_rng end
     local r1, r2 = r.uniform(8.5, 11.5), r.uniform(8.5, 11.5)
     local apart, off, cx, cy = r1 + r2 + r.uniform(4, 9), r.uniform(-8, 8), 32 + r.uniform(-3, 3), 32 + r.uniform(-3, 3)
     local sign = (p.relation == "above" or p.relation == "left of") and -1 or 1
@@ -102,25 +129,30 @@ function M.draw_pair(r, p, scene)
     scene[2] = shape(p[2].kind, p[2].color, inside(cx - dx / 2, r2), inside(cy - dy / 2, r2), r2)
 end
 
-local function pair(r, scene)
+local function pair(r, scene, lesson)
     local p
     repeat
-        p = { object(r), object(r), relation = r.pick(M.relations) }
+        p = { object(r, lesson), object(r, lesson), relation = r.pick(lesson.relations or M.relations) }
     until p[1].color ~= p[2].color and not M.held_out[M.pair_caption(p)]
-    M.draw_pair(r, p, scene)
-    return M.pair_caption(p), p
+    M.draw_pair(r, p, scene, lesson.steady)
+    return (r.uniform(0, 1) < 0.4 and placed_caption or M.pair_caption)(p), p
 end
 
-local function single(r, scene)
-    local o, size = object(r), r.pick { "small", "large", "" }
-    local range = M.sizes[size] or { 9.5, 13 }
+local function single(r, scene, lesson)
+    local o, size = object(r, lesson), lesson.placed == 1 and "" or r.pick { "small", "large", "" }
+    local range, place = M.sizes[size] or { 9.5, 13 }, size ~= "large" and r.uniform(0, 1) < lesson.placed and r.pick(M.place_names) or nil
+    if lesson.steady then r = steady_rng end
     local radius = r.uniform(range[1], range[2])
-    scene[1] = shape(o.kind, o.color, inside(r.uniform(0, 64), radius), inside(r.uniform(0, 64), radius), radius)
-    return a((size ~= "" and size .. " " or "") .. o.color) .. " " .. o.kind, { o, size = size }
+    local x, y = r.uniform(0, 64), r.uniform(0, 64)
+    if place == "top" or place == "left" then y = r.uniform(0, 64 / 3)
+    elseif place then y = r.uniform(128 / 3, 64) end
+    if place == "left" or place == "right" then x, y = y, x end
+    scene[1] = shape(o.kind, o.color, inside(x, radius), inside(y, radius), radius)
+    return a((size ~= "" and size .. " " or "") .. o.color) .. " " .. o.kind .. (place and " " .. M.places[place] or ""), { o, size = size, place = place }
 end
 
-local function several(r, scene)
-    local o, n = object(r), r.pick { 2, 3 }
+local function several(r, scene, lesson)
+    local o, n = object(r, lesson), r.pick { 2, 3 }
     while #scene < n do
         local x, y, free = r.uniform(11, 53), r.uniform(11, 53), true
         for _, s in ipairs(scene) do free = free and (s.x - x) ^ 2 + (s.y - y) ^ 2 > 21 ^ 2 end
@@ -130,34 +162,37 @@ local function several(r, scene)
     return ("%s %s %s"):format(M.numbers[n], o.color, plural(o.kind)), { o, count = n }
 end
 
--- One picture: its scene for weft.draw_shapes, its caption, and what it shows.
-function M.sample(r)
-    local name, what = r.pick(M.background_names), r.uniform(0, 1)
-    local scene = { background = M.backgrounds[name] }
+-- One picture: its scene for weft.draw_shapes, its caption, and what it shows. lesson: of M.lessons; nil: the last. The background is white where the caption
+-- does not name it.
+function M.sample(r, lesson)
+    lesson = lesson or M.lessons[#M.lessons]
+    local what, named = r.uniform(0, 1), lesson.backgrounds and r.uniform(0, 1) < 0.5
+    local name = named and r.pick(M.background_names) or M.background_names[1]
+    local scene, several_from = { background = M.backgrounds[name] }, 1 - (lesson.several or 0)
     avoided = name
-    local caption, spec = (what < 0.7 and pair or what < 0.85 and single or several)(r, scene)
+    local caption, spec = (what < lesson.single and single or what < several_from and pair or several)(r, scene, lesson)
     if M.graded and r.uniform(0, 1) < 0.3 then          -- towards a lighter or darker shade of itself
         local shade, to = r.uniform(-0.16, 0.16), {}
         for k = 1, 3 do to[k] = math.min(math.max(scene.background[k] + shade, 0), 1) end
         scene.to, scene.angle = to, r.uniform(0, 2 * math.pi)
     end
     spec.background = name
-    if r.uniform(0, 1) < 0.5 then caption = caption .. " on a " .. name .. " background" end
+    if named then caption = caption .. " on a " .. name .. " background" end
     return scene, caption, spec
 end
 
 -- All words of the captions.
 function M.words()
-    local list = { "a", "an", "on", "of", "above", "below", "left", "right", "background" }
+    local list = { "a", "an", "and", "at", "on", "of", "the", "above", "below", "top", "bottom", "left", "right", "background" }
     for _, names in ipairs { M.color_names, M.kinds, M.background_names, { "small", "large", "two", "three" } } do table.move(names, 1, #names, #list + 1, list) end
     for _, kind in ipairs(M.kinds) do list[#list + 1] = plural(kind) end
     return list
 end
 
 -- n pictures as (n, 64, 64, 3) f32 in [0, 1], captions, specs.
-function M.batch(r, n)
+function M.batch(r, n, lesson)
     local scenes, captions, specs = {}, {}, {}
-    for i = 1, n do scenes[i], captions[i], specs[i] = M.sample(r) end
+    for i = 1, n do scenes[i], captions[i], specs[i] = M.sample(r, lesson) end
     return weft.draw_shapes(scenes):to("f32") * (1 / 255), captions, specs
 end
 

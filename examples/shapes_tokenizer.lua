@@ -13,21 +13,36 @@ local function alphabet()
     return letters
 end
 
+-- A word as the merges leave it: of all pairs of neighbors the one with the lowest rank is joined first (arXiv:1508.07909).
+local function split(word, rank)
+    local pieces = {}
+    for i = 1, #word do pieces[i] = word:sub(i, i) .. (i == #word and "</w>" or "") end
+    while true do
+        local best, lowest
+        for i = 1, #pieces - 1 do
+            local r = rank[pieces[i] .. " " .. pieces[i + 1]]
+            if r and (not lowest or r < lowest) then best, lowest = i, r end
+        end
+        if not best then return pieces end
+        pieces[best] = pieces[best] .. table.remove(pieces, best + 1)
+    end
+end
+
 -- words: a list; → how many tokens there are. Writes into a folder that is there.
 function M.write(folder, words)
-    local tokens, known, merges, merged = {}, {}, {}, {}
+    local tokens, known, merges, rank = {}, {}, {}, {}
     local function add(token)
         if not known[token] then known[token], tokens[#tokens + 1] = #tokens, token end
     end
     for _, letter in ipairs(alphabet()) do add(letter) end
     for _, letter in ipairs(alphabet()) do add(letter .. "</w>") end
     for _, word in ipairs(words) do
-        local left = word:sub(1, 1) .. (#word == 1 and "</w>" or "")
-        for i = 2, #word do         -- from the left, letter by letter
-            local right = word:sub(i, i) .. (i == #word and "</w>" or "")
-            if not merged[left .. " " .. right] then merges[#merges + 1], merged[left .. " " .. right] = left .. " " .. right, true end
-            left = left .. right
-            add(left)
+        local pieces = split(word, rank)
+        for i = 2, #pieces do       -- what earlier words' merges leave of it is joined from the left
+            merges[#merges + 1] = pieces[1] .. " " .. pieces[i]
+            rank[merges[#merges]] = #merges
+            pieces[1] = pieces[1] .. pieces[i]
+            add(pieces[1])
         end
     end
     add "<|startoftext|>"

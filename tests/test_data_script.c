@@ -140,4 +140,28 @@ TEST(the_judge_of_shapes_knows_right_from_wrong) {
     data_bed_free(c);
 }
 
+/* The small model's tokenizer has one token for each word; its token vectors are as far apart as is asked: deviation 0.02 × initializer_factor. */
+TEST(words_of_shapes_are_tokens) {
+    weft_ctx *c = data_bed();
+    struct run *r = script("t.lua", "local weft = require 'weft'\n"
+        "package.path = '" EXAMPLES "?.lua;' .. package.path\n"
+        "local words = require 'shapes_data'.words()\n"
+        "weft.make_folder 'm/tokenizers/shapes'\n"
+        "weft.configure { models = { 'm' } }\n"
+        "local n = require 'shapes_tokenizer'.write('m/tokenizers/shapes', words)\n"
+        "local clip = weft.node.CLIPFromConfig { tokenizer = 'shapes', config = ('{\"vocab_size\": %d, \"eos_token_id\": %d, \"hidden_size\": 8, "
+        "\"num_attention_heads\": 1, \"num_hidden_layers\": 1, \"initializer_factor\": 20}'):format(n, n - 1) }\n"
+        "for _, word in ipairs(words) do\n"
+        "    local ids = (weft.node.Tokenize { clip = clip, text = word }):tolist()[1]\n"
+        "    if ids[1] ~= n - 2 or ids[3] ~= n - 1 then print(word, table.unpack(ids, 1, 8)) end\n"
+        "end\n"
+        "weft.train(clip)\n"
+        "for _, p in ipairs(weft.parameters(clip)) do\n"
+        "    if p.name:match 'token_embedding' then print(('%.1f'):format(p.tensor:square():mean():sqrt():item())) end\n"
+        "end\n");
+    if (r->status) TEST_FAIL("%s", r->err);
+    CHECK_STR(r->out, "0.4\n");
+    data_bed_free(c);
+}
+
 TEST_MAIN

@@ -130,8 +130,13 @@ TEST(models_from_nothing) {
         "if n <= 5 then first = first + loss elseif n > 35 then last = last + loss end end end print(n, last < 0.7 * first)", "40\ttrue\n");
     EXAMPLE("sample_ddpm.lua", "--models", "d", "--size", "16", "--steps", "5", "--scheduler", "ddim", "--count", "3", "--output", "s.png");
     CHECK(exists("s.png"));
-    EXAMPLE("train_vae.lua", "--output", "v", "--channels", "8,16", "--groups", "4", "--steps", "3");
+    EXAMPLE("train_vae.lua", "--output", "v", "--channels", "8,16,16", "--groups", "4", "--steps", "3");
     CHECK(exists("v/vae/vae/config.json"));
+    EXAMPLE("train_shapes.lua", "--output", "v", "--pool", "512", "--lessons", "1,1,1,1", "--batch", "2", "--steps", "5", "--channels", "16,16,32", "--width",
+            "16", "--validate_every", "0");
+    lua("weft = require 'weft' weft.configure { models = { 'v' } } m = weft.stable_diffusion.load 'shapes' "
+        "c = weft.node.ConditioningToTensor { conditioning = weft.node.CLIPTextEncode { clip = m.clip, text = 'a red star' } } "
+        "print(table.concat(c.shape, ' '), (c - weft.stable_diffusion.context(m, { 'a red star' })):abs():max():item())", "1 20 16\t0.0\n");
     data_bed_free(c);
 }
 
