@@ -576,6 +576,8 @@ typedef struct weft_kernels {
     void (*mem_free)(void *stream, void *p, size_t bytes);
     /* Between host and device, either way, done on return; on a CPU a plain copy. */
     int (*mem_copy)(const weft_env *env, void *dst, const void *src, size_t bytes);
+    /* Waits until all that the queue was asked is done, and answers for it. NULL where there is no device. */
+    int (*wait)(const weft_env *env);
     /* What the device has, and has free. NULL where there is no device. */
     void (*mem_info)(void *stream, size_t *available, size_t *total);
 

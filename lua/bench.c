@@ -22,8 +22,10 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* f32; on a GPU of the type that is asked for. */
 weft_tensor *bench_noise(weft_ctx *c, bench_state *s, int rank, const int64_t *shape) {
-    return weft_ref(weft_randn(c, s->rng, WEFT_F32, rank, shape));
+    weft_tensor *t = weft_randn(c, s->rng, WEFT_F32, rank, shape);
+    return weft_ref(weft_backend(c)->wait ? weft_cast(c, t, bench_dtype(s)) : t);
 }
 
 weft_dtype bench_dtype(const bench_state *s) {
@@ -255,6 +257,7 @@ static int measure(const bench *b, const op_case *op, const bench_options *o, be
         weft_scope run = weft_scope_named(c, b->name);
         double before = weft_flops(c), start = now();
         run_once(c, b, &s);
+        if (weft_wait(c)) break;
         if (i >= 0) seconds[i] = now() - start;
         flops = weft_flops(c) - before;
         weft_scope_end(c, run, NULL);
@@ -329,7 +332,7 @@ int command_bench(int argc, char **argv) {
         { "dtype", CLI_CHOICE, &o.dtype, "T", "type of the models' weights: f32 (default), f16, bf16", 0, 0, types },
         { "batch", CLI_INT, &o.batch, "N", "pictures at once, for models", 1, 64, NULL },
         { "size", CLI_INT, &o.size, "N", "the picture's side in pixels, for models (default 512)", 8, 8192, NULL },
-        { "device", CLI_TEXT, &o.device, "NAME", "cpu (default) or reference", 0, 0, NULL },
+        { "device", CLI_TEXT, &o.device, "NAME", "cpu (default), cuda, cuda:1 … or reference", 0, 0, NULL },
         { "json", CLI_FLAG, &o.json, NULL, "print JSON: one object a benchmark, in a list where there are several", 0, 0, NULL },
         { 0 } };
     char details[2048] = "Benchmarks (default: all of these):";

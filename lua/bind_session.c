@@ -1,5 +1,6 @@
 /* What there is once in a Lua state: weft.configure(), weft.progress(), weft.memory(), weft.clock(),
  * weft.terminal(). */
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,8 +11,8 @@ static const char anchor_key, progress_key;
 
 /* ---- configure --------------------------------------------------------------------------------------------------- */
 
-static const char *const settings[] = { "device", "threads", "memory", "precision", "models",
-                                        "input",  "output",  "temp",   "seed",      NULL };
+static const char *const settings[] = { "device", "dtype",  "threads", "memory", "precision", "models",
+                                        "input",  "output", "temp",    "seed",   NULL };
 
 static void check_names(lua_State *L) {
     for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
@@ -91,13 +92,26 @@ static weft_folders folders_setting(lua_State *L, weft_folders f, int anchor) {
     return f;
 }
 
+static const char *device_of(const bind_state *b) {
+    const char *device = b->session.device ? b->session.device : getenv("WEFT_DEVICE");
+    return device && *device ? device : "cpu";
+}
+
 /* A device is chosen once: tensors belong to it. */
 static const char *device_setting(lua_State *L, const bind_state *b, int anchor) {
     const char *device = text_setting(L, "device");
-    if (device && b->session.c && strcmp(device, b->session.device ? b->session.device : "cpu"))
+    if (device && b->session.c && strcmp(device, device_of(b)))
         bind_error(L, WEFT_E_ARGUMENT, "device", "configure: device: it is in use; choose it before anything else");
     if (device) lua_setfield(L, anchor, "device");
     return device ? device : b->session.device;
+}
+
+static const char *dtype_setting(lua_State *L, const bind_state *b, int anchor) {
+    const char *dtype = text_setting(L, "dtype");
+    if (dtype && strcmp(dtype, "f32") && strcmp(dtype, "f16") && strcmp(dtype, "bf16"))
+        bind_error(L, WEFT_E_ARGUMENT, "dtype", "configure: dtype: f32, f16 or bf16 is wanted, not %s", dtype);
+    if (dtype) lua_setfield(L, anchor, "dtype");
+    return dtype ? dtype : b->session.dtype;
 }
 
 /* A new table with what the settings so far point at. */
@@ -129,7 +143,7 @@ static int configure(lua_State *L) {
     bool seeded = lua_getfield(L, 1, "seed") != LUA_TNIL;
     uint64_t seed = seeded ? bind_seed_at(L, -1, "configure", "seed") : b->seed;
     int anchor = anchor_copy(L);
-    const char *device = device_setting(L, b, anchor);
+    const char *device = device_setting(L, b, anchor), *dtype = dtype_setting(L, b, anchor);
     weft_folders folders = folders_setting(L, s->folders, anchor);
     lua_pushvalue(L, anchor);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &anchor_key);
@@ -140,6 +154,7 @@ static int configure(lua_State *L) {
     }
     s->folders = folders;
     s->device = device;
+    s->dtype = dtype;
     s->threads = threads;
     s->precision = precision;
     s->memory = memory;
@@ -148,6 +163,7 @@ static int configure(lua_State *L) {
     if (!s->c) return 0;
     weft_set_threads(s->c, threads);
     weft_set_precision(s->c, (weft_precision)precision);
+    weft_set_compute_type(s->c, dtype);
     weft_set_memory_limit(s->c, memory);
     return weft_ok(s->c) ? 0 : bind_throw(L, b);
 }

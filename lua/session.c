@@ -79,6 +79,7 @@ bool session_start(session *s) {
     if (!f->output) f->output = "output";
     if (!f->temp) f->temp = "temp";
     s->c = weft_ctx_new(&(weft_options){ .device = s->device,
+                                         .dtype = s->dtype,
                                          .threads = s->threads,
                                          .precision = (weft_precision)s->precision,
                                          .memory_limit = s->memory });

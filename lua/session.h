@@ -9,7 +9,7 @@
 typedef struct session {
     /* options, filled by the command line */
     struct cli_many models;
-    const char *input, *output, *device;
+    const char *input, *output, *device, *dtype;
     int threads, precision;
     size_t memory;
     bool json;
@@ -29,6 +29,8 @@ extern const char *const session_precisions[];
 #define SESSION_RUN_OPTIONS(s) \
     { "device", CLI_TEXT, &(s).device, "NAME", \
       "cpu (default, or what WEFT_DEVICE says), cuda, cuda:1 … or reference", 0, 0, NULL }, \
+    { "dtype", CLI_TEXT, &(s).dtype, "T", \
+      "what models compute in: f32, f16 or bf16 (default: f32 on a CPU; on cuda f16, bf16 in training)", 0, 0, NULL }, \
     { "threads", CLI_INT, &(s).threads, "N", "threads (default: one for each core)", 1, 1024, NULL }, \
     { "memory", CLI_SIZE, &(s).memory, "SIZE", \
       "the most memory that tensors may take, such as 4G (default: no limit)", 0, 0, NULL }, \

@@ -98,6 +98,13 @@ weft_ctx *weft_ctx_new(const weft_options *options) {
                          .release = weft_scratch_release, .cancel = &c->cancel };
     open_device(c, o->device);
     weft_memory_init(c, o);
+    if (c->env.stream) {
+        c->memory.relieve = weft_packed_relieve;
+        c->memory.relieve_user = c;
+    }
+    weft_set_compute_type(c, o->dtype);
+    if (c->env.stream && o->os_alloc)
+        weft_fail(c, WEFT_E_ARGUMENT, "os_alloc gives the host's memory, which a device cannot use");
     if (!o->os_alloc != !o->os_free) weft_fail(c, WEFT_E_ARGUMENT, "os_alloc and os_free are given both or not at all");
     weft_set_precision(c, o->precision);
     weft_set_threads(c, o->threads);
@@ -186,6 +193,34 @@ void weft_set_precision(weft_ctx *c, weft_precision p) {
 }
 
 const weft_kernels *weft_backend(const weft_ctx *c) { return c->kernels; }
+
+weft_status weft_wait(weft_ctx *c) {
+    if (!weft_ok(c) || !c->kernels->wait || c->kernels->wait(&c->env) == WEFT_K_OK) return c->status;
+    return weft_fail(c, WEFT_E_DEVICE, "%s: %s", c->kernels->name, c->kernels->last_error());
+}
+
+weft_dtype weft_compute_type(const weft_ctx *c) {
+    if (c->compute >= 0) return (weft_dtype)c->compute;
+    if (weft_on_host(c)) return WEFT_F32;
+    return c->tape ? WEFT_BF16 : WEFT_F16;
+}
+
+weft_status weft_set_compute_type(weft_ctx *c, const char *dtype) {
+    static const weft_dtype types[] = { WEFT_F32, WEFT_F16, WEFT_BF16 };
+    c->compute = -1;
+    if (!dtype) dtype = getenv("WEFT_DTYPE");
+    if (!dtype || !*dtype || !c->kernels) return c->status;
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(dtype, weft_dtype_name(types[i]))) c->compute = types[i];
+    if (c->compute < 0)
+        return weft_fail(c, WEFT_E_TYPE, "models do not compute in \"%s\", but in f32, f16 or bf16", dtype);
+    if (c->kernels->types[WEFT_KERNEL_gemm] >> c->compute & 1) return c->status;
+    return weft_fail(c, WEFT_E_TYPE, "the %s back end does not compute in %s: use f32", c->kernels->name, dtype);
+}
+
+weft_tensor *weft_to_compute(weft_ctx *c, weft_tensor *x) {
+    return weft_type(x) == WEFT_F32 ? weft_cast(c, x, weft_compute_type(c)) : x;
+}
 
 bool weft_on_host(const weft_ctx *c) { return c->kernels && !c->kernels->last_error; }
 

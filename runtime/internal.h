@@ -43,6 +43,8 @@ typedef struct weft_memory {
     weft_block *newest, *oldest;
     weft_block *parts;                      /* free ones */
     weft_block *scratch;                    /* what kernels hold */
+    bool (*relieve)(void *user);            /* gives up what can be made again; false: there is nothing. NULL: none */
+    void *relieve_user;
     size_t refused;                         /* the size that was last asked for in vain */
     bool refused_by_limit;
 } weft_memory;
@@ -88,6 +90,7 @@ typedef struct weft_blame { char type[40], node[64], class_name[64], input[64]; 
 
 struct weft_ctx {
     const weft_kernels *kernels;        /* NULL: the device is unknown; the error then stays */
+    int compute;                        /* a weft_dtype, or −1: chosen by the device */
     weft_env env;                       /* weft_env_now() gives it to a kernel */
     volatile int cancel;
     weft_memory memory;
@@ -109,6 +112,8 @@ struct weft_ctx {
     uint64_t generation;                /* of the tape; see autograd_internal.h */
     int no_grad, watch_finite;          /* how deep; 0: off */
     bool recompute;
+    struct weft_packed *newest, *oldest;    /* on a device: packed weights that can be made again, by their last use */
+    uint64_t packings, packed_ever;     /* uses of such weights; how many there were */
     int64_t tensors;                    /* alive; a context that is freed before its last tensor goes with it */
     bool closed;
 };
@@ -126,11 +131,16 @@ const char *weft_bytes_text(size_t bytes, char out[32]);
 
 /* ---- storage, tensors (tensor.c) --------------------------------------------------------------------------------- */
 
+/* Memory of the context's own, or the caller's: that is read where it lies, or, where kernels cannot read it (`host`), copied to
+ * the device when it is first needed (weft_plain()). */
 typedef struct weft_storage {
     int64_t refs;
     weft_ctx *ctx;
-    void *data;
+    void *data;                         /* where kernels read it; NULL: not copied yet */
     weft_block *block;                  /* NULL: the caller's memory, not to be written */
+    const void *host;                   /* the caller's memory that kernels cannot read, or NULL */
+    size_t bytes;                       /* of host */
+    weft_block *copy;                   /* what `data` is then */
     void (*release)(void *user);
     void *user;
     uint64_t version;                   /* grows with every weft_tensor_changed() */
@@ -141,6 +151,9 @@ typedef struct weft_packed {
     weft_storage *form;
     weft_pack_args how;                 /* without src and dst; the strides are those of the plain tensor */
     uint64_t version;                   /* of the plain storage it was made from */
+    struct weft_tensor *weight;         /* in the context's list: whose form it is; NULL: not in the list */
+    struct weft_packed *newer, *older;
+    uint64_t used;
 } weft_packed;
 
 struct weft_tensor {
@@ -157,6 +170,7 @@ struct weft_tensor {
     uint64_t generation;
     weft_tensor *grad;                  /* a leaf's, or NULL */
     weft_packed *packed;                /* of a parameter, once it was used */
+    bool was_packed;
     void (*on_packed)(void *user);
     void *on_packed_user;
 };
@@ -164,6 +178,10 @@ struct weft_tensor {
 /* New storage of the context's own, with one reference; `who` begins the error's message. NULL with the error set. */
 weft_storage *weft_storage_new(weft_ctx *c, const char *who, size_t bytes);
 void weft_storage_drop(weft_storage *s);            /* takes NULL */
+/* Copies the caller's memory to the device where that is needed and not done yet; false with the error set. */
+bool weft_storage_bring(weft_ctx *c, const char *who, weft_storage *s);
+/* Gives that copy back: between operations, where a weight's plain form was needed once. */
+void weft_storage_leave(weft_storage *s);           /* takes NULL */
 
 /* weft_tensor_new() whose error begins with `who` (an operation's name). */
 weft_tensor *weft_tensor_make(weft_ctx *c, const char *who, weft_dtype type, int rank, const int64_t *shape);
@@ -248,11 +266,16 @@ weft_tensor *weft_op_dense(weft_ctx *c, const weft_op *op, weft_tensor *t);
 
 /* Whether the back end packs weights of w's type; the error is set where not. */
 bool weft_weight_takes(weft_ctx *c, const weft_op *op, const weft_tensor *w);
-/* The packed form of a weight (n, k) or (n, k, kh, kw), with a reference for the caller to drop. A parameter's is kept
- * for the next call, unless a gradient is going to change it. */
-weft_storage *weft_weight_pack(weft_ctx *c, const weft_op *op, weft_tensor *w);
+/* The type in which a weight of w's type is packed for activations of a type: its own; on a device, where products are of one
+ * type, theirs. */
+weft_dtype weft_weight_type(const weft_ctx *c, const weft_tensor *w, weft_dtype activations);
+/* The packed form of a weight (n, k) or (n, k, kh, kw), of this type, with a reference for the caller to drop. A parameter's is
+ * kept for the next call, unless a gradient is going to change it. */
+weft_storage *weft_weight_pack(weft_ctx *c, const weft_op *op, weft_tensor *w, weft_dtype type);
 /* The same turned over, for the gradient by the input: (k, n), the taps of a window in reverse order. Never kept. */
-weft_storage *weft_weight_pack_back(weft_ctx *c, const weft_op *op, weft_tensor *w);
+weft_storage *weft_weight_pack_back(weft_ctx *c, const weft_op *op, weft_tensor *w, weft_dtype type);
 void weft_packed_free(weft_packed *p);      /* takes NULL */
+/* For weft_memory.relieve: drops one packed weight that nothing uses now and whose plain form the host has. */
+bool weft_packed_relieve(void *ctx);
 
 #endif

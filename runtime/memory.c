@@ -179,11 +179,19 @@ static weft_block *refuse(weft_memory *m, size_t bytes, bool by_limit) {
     return NULL;
 }
 
+/* Whether `size` more is over the limit, also when all that can be made again is given up. */
+static bool over_limit(weft_memory *m, size_t size) {
+    while (m->limit && (m->live > m->limit || size > m->limit - m->live))
+        if (!m->relieve || !m->relieve(m->relieve_user)) return true;
+    return false;
+}
+
 weft_block *weft_block_take(weft_memory *m, size_t bytes) {
     if (bytes > most_bytes) return refuse(m, bytes, m->limit != 0);
     const size_t step = bytes < LARGE ? STEP : WEFT_PAGE, size = bytes ? (bytes + step - 1) / step * step : step;
-    if (m->limit && (m->live > m->limit || size > m->limit - m->live)) return refuse(m, size, true);
+    if (over_limit(m, size)) return refuse(m, size, true);
     weft_block *b = m->divides && size >= LARGE ? take_part(m, size) : take_whole(m, size);
+    while (!b && m->relieve && m->relieve(m->relieve_user)) b = take_whole(m, size);
     if (!b) return refuse(m, size, false);
     m->live += size;
     if (m->live > m->peak) m->peak = m->live;

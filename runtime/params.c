@@ -70,6 +70,7 @@ static bool reshape(weft_ctx *c, weft_tree *t, uint32_t node, int rank, const in
         weft_unref(t->nodes[node].tensor);
         t->nodes[node].tensor = weft_ref(view);
         param_mark(t, node);
+        weft_storage_leave(view->storage);
     }
     weft_no_grad(c, false);
     weft_scope_end(c, s, NULL);

@@ -34,6 +34,8 @@ static weft_tensor *sum_of(weft_ctx *c, const struct param_delta *deltas, weft_t
         if (d->down) term = weft_matmul(c, term, matrix(c, d->down, type));
         term = weft_reshape(c, term, weft_rank(sum), weft_shape(sum));
         sum = weft_scope_end(c, s, weft_axpby(c, 1, sum, d->scale, term));
+        weft_storage_leave(d->up->storage);
+        if (d->down) weft_storage_leave(d->down->storage);
     }
     return weft_reshape(c, weft_cast(c, sum, weft_type(below)), weft_rank(below), weft_shape(below));
 }
@@ -45,6 +47,7 @@ weft_tensor *param_merge(weft_ctx *c, weft_tree *t, uint32_t node, weft_tensor *
     weft_no_grad(c, false);
     if (sum) param_put(t, node, sum, NULL);
     weft_scope_end(c, s, NULL);
+    weft_storage_leave(below->storage);
     weft_params owner = param_owner((weft_params){ t->below, t->nodes[node].base });
     const struct param_pin *pin = owner.tree ? owner.tree->nodes[owner.node].pin : NULL;
     if (pin) weft_st_drop_pages(pin->file, pin->entry);

@@ -162,6 +162,7 @@ static bool write_tensor(weft_ctx *c, weft_file_out *out, const weft_st_item *it
         weft_host_free(copy);
     }
     weft_scope_end(c, s, NULL);
+    weft_storage_leave(item->tensor->storage);
     return weft_ok(c);
 }
 

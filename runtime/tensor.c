@@ -67,8 +67,34 @@ weft_storage *weft_storage_new(weft_ctx *c, const char *who, size_t bytes) {
     return s;
 }
 
+/* Between host and device, either way. */
+static void host_copy(weft_ctx *c, const weft_op *op, void *dst, const void *src, size_t bytes) {
+    if (bytes) weft_op_status(c, op, WEFT_U8, c->kernels->mem_copy(weft_env_now(c), dst, src, bytes));
+}
+
+bool weft_storage_bring(weft_ctx *c, const char *who, weft_storage *s) {
+    if (!s->host || s->data) return true;
+    s->copy = weft_block_take(&c->memory, s->bytes);
+    if (!s->copy) {
+        weft_memory_fail(c, who);
+        return false;
+    }
+    host_copy(c, &weft_op_write, s->copy->data, s->host, s->bytes);
+    s->data = s->copy->data;
+    if (!weft_ok(c)) weft_storage_leave(s);
+    return weft_ok(c);
+}
+
+void weft_storage_leave(weft_storage *s) {
+    if (!s || !s->host) return;
+    weft_block_give(&s->ctx->memory, s->copy);
+    s->copy = NULL;
+    s->data = NULL;
+}
+
 void weft_storage_drop(weft_storage *s) {
     if (!s || --s->refs) return;
+    weft_storage_leave(s);
     weft_block_give(&s->ctx->memory, s->block);
     if (s->release) s->release(s->user);
     weft_host_free(s);
@@ -132,11 +158,6 @@ weft_tensor *weft_tensor_new(weft_ctx *c, weft_dtype type, int rank, const int64
     return weft_tensor_make(c, "new tensor", type, rank, shape);
 }
 
-/* Between host and device, either way. */
-static void host_copy(weft_ctx *c, const weft_op *op, void *dst, const void *src, size_t bytes) {
-    if (bytes) weft_op_status(c, op, WEFT_U8, c->kernels->mem_copy(weft_env_now(c), dst, src, bytes));
-}
-
 weft_tensor *weft_tensor_from(weft_ctx *c, weft_dtype type, int rank, const int64_t *shape, const void *data) {
     weft_tensor *t = weft_tensor_make(c, "new tensor", type, rank, shape);
     if (!t || c->shape_only) return t;
@@ -150,7 +171,8 @@ weft_tensor *weft_tensor_borrow(weft_ctx *c, weft_dtype type, int rank, const in
     weft_tensor *t = NULL;
     weft_storage *s = NULL;
     if (!check_shape(c, "new tensor", type, rank, shape)) goto failed;
-    if (!weft_on_host(c) || (uintptr_t)data % weft_dtype_size(type)) {     /* kernels cannot read it where it lies */
+    const bool on_host = weft_on_host(c);
+    if (on_host && (uintptr_t)data % weft_dtype_size(type)) {       /* kernels cannot read it where it lies */
         int depth = c->shape_only;
         c->shape_only = 0;
         t = weft_tensor_from(c, type, rank, shape, data);
@@ -161,7 +183,8 @@ weft_tensor *weft_tensor_borrow(weft_ctx *c, weft_dtype type, int rank, const in
     t = shell(c, "new tensor", type, rank, shape, NULL);
     s = weft_host_alloc(sizeof *s);
     if (!t || !s) goto failed;
-    *s = (weft_storage){ .refs = 1, .ctx = c, .data = (void *)data, .release = release, .user = user };
+    *s = (weft_storage){ .refs = 1, .ctx = c, .data = on_host ? (void *)data : NULL, .host = on_host ? NULL : data,
+                         .bytes = (size_t)weft_count(t) * weft_dtype_size(type), .release = release, .user = user };
     t->storage = s;
     return weft_scope_own(c, t);
 failed:

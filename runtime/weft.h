@@ -48,6 +48,7 @@ const char *weft_status_name(weft_status s);    /* "shape", "memory", … */
 typedef struct weft_options {
     const char *device;         /* "cpu", "cuda", "cuda:1", "reference"; NULL: the environment's WEFT_DEVICE, or "cpu" */
     int threads;                /* 0: one for each core this process may use */
+    const char *dtype;          /* "f32", "f16", "bf16": see weft_compute_type(); NULL: the environment's WEFT_DTYPE, or the device's choice */
     weft_precision precision;
     size_t memory_limit;        /* bytes; 0: none. Tensors, packed weights and scratch count; mapped files do not. */
     /* Tests: memory that fails on demand, 64-byte aligned. NULL: the back end's own. */
@@ -75,6 +76,16 @@ weft_status weft_set_threads(weft_ctx *c, int threads);     /* 1…1024; 0: one 
 weft_precision weft_precision_of(const weft_ctx *c);
 void weft_set_precision(weft_ctx *c, weft_precision p);
 const weft_kernels *weft_backend(const weft_ctx *c);
+
+/* What models compute in where their inputs are f32: the option's type; without one, f32 on a CPU, and on a GPU f16, or bf16
+ * while a tape is open (its range is f32's: small gradients do not vanish). */
+weft_dtype weft_compute_type(const weft_ctx *c);
+weft_status weft_set_compute_type(weft_ctx *c, const char *dtype);     /* as the option */
+/* At a model's door: x of f32 in that type; any other x itself. */
+weft_tensor *weft_to_compute(weft_ctx *c, weft_tensor *x);
+
+/* Waits until a device has done what it was asked, so that a failure of its is told now; on a CPU it is done already. */
+weft_status weft_wait(weft_ctx *c);
 
 /* Multiplications and additions that linear, matmul, conv2d and attention have done so far, as the plain algorithms count them; also
  * counted where only shapes run: a model's cost can so be told before it runs. */

@@ -7,6 +7,7 @@
 
 #include "nodes/data/dataset.h"
 #include "nodes/image/picture.h"
+#include "tests/host_data.h"
 #include "tests/test.h"
 
 #define UNUSED __attribute__((unused))
@@ -93,7 +94,7 @@ UNUSED static bool batch_hash(weft_ctx *c, weft_dataset *d, weft_hash *h) {
         const uint64_t facts[] = { (uint64_t)b.count, (uint64_t)b.height, (uint64_t)b.width, (uint64_t)b.epoch,
                                    (uint64_t)b.position, b.last };
         weft_hash_bytes(h, facts, sizeof facts);
-        weft_hash_bytes(h, weft_data(b.images), (size_t)weft_count(b.images) * 4);
+        weft_hash_bytes(h, host_data(b.images), (size_t)weft_count(b.images) * 4);
         weft_hash_bytes(h, b.indices, (size_t)b.count * sizeof *b.indices);
         for (int64_t i = 0; i < b.count; i++) weft_hash_text(h, b.captions[i]);
     }

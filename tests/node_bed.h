@@ -7,7 +7,7 @@
 #define WEFT_TEST_NODE_BED_H
 
 #include "nodes/values.h"
-#include "tests/test.h"
+#include "tests/host_data.h"
 
 struct bed { weft_ctx *c; weft_registry *r; weft_folders folders; weft_scope scope; };
 struct in { const char *name; weft_value value; };
@@ -21,7 +21,7 @@ struct in { const char *name; weft_value value; };
                                           .object = &(v)->object } }
 
 static inline struct bed bed_new(const char *device) {
-    struct bed b = { .c = weft_ctx_new(&(weft_options){ .threads = 1, .device = device }) };
+    struct bed b = { .c = weft_ctx_new(&(weft_options){ .threads = 1, .device = device ? test_device(device) : NULL }) };
     b.r = weft_nodes_registry(b.c);
     b.scope = weft_scope_named(b.c, "test");
     return b;

@@ -2,11 +2,10 @@
 #ifndef WEFT_TEST_TENSORS_H
 #define WEFT_TEST_TENSORS_H
 
-#include "runtime/internal.h"
-#include "tests/test.h"
+#include "tests/host_data.h"
 
 __attribute__((unused)) static weft_ctx *open_device(const char *device) {
-    return weft_ctx_new(&(weft_options){ .device = device, .threads = 1 });
+    return weft_ctx_new(&(weft_options){ .device = test_device(device), .threads = 1 });
 }
 
 /* Ends a context and says whether all that it lent came back. */

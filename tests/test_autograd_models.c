@@ -8,6 +8,7 @@
 #include "runtime/autograd.h"
 #include "runtime/internal.h"
 #include "tests/golden_weights.h"
+#include "tests/host_data.h"
 #include "tests/test.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/gradients.safetensors"
@@ -201,7 +202,7 @@ static void check_model(struct model *m, double tolerance) {
 
 static void whole(const char *key, const char *device, weft_dtype type, bool again) {
     struct model m;
-    weft_ctx *c = weft_ctx_new(&(weft_options){ .device = device, .threads = 2, .precision = WEFT_PRECISION_EXACT });
+    weft_ctx *c = weft_ctx_new(&(weft_options){ .device = test_device(device), .threads = 2, .precision = WEFT_PRECISION_EXACT });
     if (!open_model(&m, c, key, type)) return;
     weft_set_recompute(c, again);
     weft_scope s = weft_scope_named(c, "step");
@@ -286,7 +287,7 @@ TEST(rms) {
         weft_tape_end(c);
         for (int64_t i = 0; weft_tree_trainable(tree, i, &name); i++) {
             weft_tensor *g = weft_grad(weft_tree_trainable(tree, i, NULL));
-            const double *x = weft_data(g);
+            const double *x = host_data(g);
             if (!x) TEST_FAIL("%s has no gradient", name);
             for (int64_t k = 0; x && k < weft_count(g); k++) slope += x[k] * direction(golden_seed(name), k);
         }

@@ -1,6 +1,7 @@
 /* The text encoder against transformers (tests/golden/make_clip_text.py), on tiny models of each kind. */
 #include "nodes/text/clip_text.h"
 #include "tests/golden_weights.h"
+#include "tests/host_data.h"
 #include "tests/test.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/clip_text.safetensors"
@@ -24,7 +25,7 @@ struct model {
 
 static bool open_model(struct model *m, const char *device, const char *name, weft_dtype type) {
     char key[32];
-    *m = (struct model){ .c = weft_ctx_new(&(weft_options){ .device = device, .threads = 2 }), .name = name };
+    *m = (struct model){ .c = weft_ctx_new(&(weft_options){ .device = test_device(device), .threads = 2 }), .name = name };
     snprintf(key, sizeof key, "config.%s", name);
     m->golden = weft_st_open(m->c, GOLDEN);
     const char *text = m->golden ? weft_st_metadata(m->golden, key) : NULL;
@@ -167,7 +168,7 @@ TEST(batch_changes_nothing) {
     for (int i = 0; i < 3; i++) {
         in.ids = weft_slice(c, ids, 0, i, 1);
         REQUIRE(weft_clip_text(c, weft_root(m.tree), &m.config, &in, &one) == WEFT_OK);
-        const float *a = weft_data(one.hidden), *b = weft_data(all.hidden);
+        const float *a = host_data(one.hidden), *b = host_data(all.hidden);
         int64_t n = weft_count(one.hidden);
         CHECK(!memcmp(a, b + i * n, (size_t)n * sizeof *a));
     }

@@ -198,6 +198,101 @@ TEST(memory_ends) {
     CLOSE(c);
 }
 
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
+
+enum { LAYERS = 8, WIDTH = 256 };
+
+/* A file of LAYERS square weights, f32, and the context's x through all of them, `times` over; NULL with the error set. */
+static float *walk(weft_ctx *c, const char *file, weft_dtype type, int times) {
+    float *values = malloc(2 * WIDTH * sizeof *values);
+    weft_tree *t = weft_tree_new(c, "net");
+    weft_scope s = weft_scope_named(c, "walk");
+    weft_tensor *x = weft_cast(c, noisy(c, WEFT_F32, 5, WEFT_SHAPE(2, WIDTH)), type);
+    if (!t || weft_tree_add_file(c, t, file, NULL, NULL)) x = NULL;
+    if (t) weft_tree_set_frozen(t, true);
+    for (int i = 0; i < times * LAYERS && x; i++) {
+        weft_scope one = weft_scope_named(c, "layer");
+        x = weft_scope_end(c, one, weft_nn_linear(c, weft_sub_at(weft_root(t), "layers", i % LAYERS), x, WIDTH, false));
+    }
+    if (!values || !x || weft_read(c, weft_cast(c, x, WEFT_F32), values, 2 * WIDTH * sizeof *values)) {
+        free(values);
+        values = NULL;
+    }
+    weft_scope_end(c, s, NULL);
+    weft_tree_free(t);
+    return values;
+}
+
+static const char *layers_file(const char *top) {
+    const char *file = in(top, "net.safetensors");
+    weft_ctx *c = open_device("reference");
+    weft_st_item items[LAYERS];
+    char names[LAYERS][32];
+    for (int i = 0; i < LAYERS; i++) {
+        snprintf(names[i], sizeof names[i], "layers.%d.weight", i);
+        weft_tensor *w = weft_affine(c, noisy(c, WEFT_F32, 10 + (uint64_t)i, WEFT_SHAPE(WIDTH, WIDTH)), 0.1, 0);
+        items[i] = (weft_st_item){ .name = names[i], .tensor = w, .type = WEFT_F32 };
+    }
+    CHECK_EQ(weft_st_write(c, file, items, LAYERS, NULL), WEFT_OK);
+    CLOSE(c);
+    return file;
+}
+
+/* Two MiB of weights under a limit of one: they are copied again and again, and nothing else changes. */
+TEST(weights_beyond_the_memory) {
+    const char *top = new_folder(), *file = layers_file(top);
+    weft_ctx *c = open_emulated(NULL);
+    REQUIRE(weft_ok(c) && !weft_set_compute_type(c, "f32"));
+    float *want = walk(c, file, WEFT_F32, 3);
+    REQUIRE(want);
+    CHECK(weft_memory_peak(c) > 2 << 20);
+    CHECK_EQ(weft_memory_live(c), 0);
+    for (size_t limit = 1 << 20; limit >= 700 << 10; limit -= 60 << 10) {
+        weft_memory_trim(c);
+        weft_memory_reset_peak(c);
+        weft_set_memory_limit(c, limit);
+        float *got = walk(c, file, WEFT_F32, 3);
+        if (!got) TEST_FAIL("%zu bytes: %s", limit, weft_message(c));
+        CHECK(!got || !memcmp(got, want, 2 * WIDTH * sizeof *want));
+        CHECK(weft_memory_peak(c) <= limit);
+        free(got);
+    }
+    weft_set_memory_limit(c, 300 << 10);        /* not even one and what it is made of */
+    CHECK(!walk(c, file, WEFT_F32, 1));
+    CHECK_ERROR(c, WEFT_E_MEMORY, "over the limit of 300.0 KiB");
+    free(want);
+    CLOSE(c);
+    drop_folder(top);
+}
+
+/* On a device a weight of f32 is packed in the type of the activations: half the memory, and what f16 gives. */
+TEST(weights_in_the_computed_type) {
+    const char *top = new_folder(), *file = layers_file(top);
+    weft_ctx *c = open_emulated(NULL);
+    REQUIRE(weft_ok(c));
+    float *exact = walk(c, file, WEFT_F32, 1);
+    const size_t peak = weft_memory_peak(c);
+    weft_memory_reset_peak(c);
+    float *half = walk(c, file, WEFT_F16, 1);
+    REQUIRE(exact && half);
+    CHECK(weft_memory_peak(c) < peak - (800 << 10));
+    struct test_distance d = test_compare_f32(half, exact, 2 * WIDTH);
+    CHECK(d.rms > 0 && d.rms < 5e-3);           /* 8 layers, 2⁻¹¹ each for weights and activations */
+    CHECK_EQ(weft_compute_type(c), WEFT_F16);
+    CHECK(!weft_set_compute_type(c, "bf16"));
+    CHECK_EQ(weft_compute_type(c), WEFT_BF16);
+    CHECK(weft_set_compute_type(c, "f8") == WEFT_E_TYPE);
+    CHECK_ERROR(c, WEFT_E_TYPE, "f32, f16 or bf16");
+    free(exact);
+    free(half);
+    CLOSE(c);
+    c = open_device("cpu");
+    CHECK(weft_set_compute_type(c, "f16") == WEFT_E_TYPE);
+    CHECK_ERROR(c, WEFT_E_TYPE, "the cpu back end does not compute in f16: use f32");
+    CLOSE(c);
+    drop_folder(top);
+}
+
 #endif
 
 TEST_MAIN

@@ -3,6 +3,7 @@
 #include "nodes/data/dataset_internal.h"
 #include "runtime/safetensors.h"
 #include "tests/data_bed.h"
+#include "tests/host_data.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/data.safetensors"
 
@@ -229,7 +230,7 @@ static void compare_with(weft_ctx *c, weft_safetensors *f, const char *name, wef
         CHECK_EQ(weft_dim(b.images, 3), e->shape[2]);
         CHECK_EQ(weft_count(b.images) * 4, e->bytes);
         /* Pillow's bytes, divided and normalised by the same roundings: no difference at all. */
-        if (memcmp(weft_data(b.images), e->data, e->bytes)) TEST_FAIL("%s differs", key);
+        if (memcmp(host_data(b.images), e->data, e->bytes)) TEST_FAIL("%s differs", key);
     }
     weft_dataset_close(d);
     weft_scope_end(c, s, NULL);
@@ -307,7 +308,7 @@ TEST(mirroring_and_cropping_are_drawn) {
     weft_data_batch b;
     REQUIRE(d && !weft_dataset_next(c, d, &b));
     int mirrored = 0, left[3] = { 0 };
-    const float *p = weft_data(b.images);
+    const float *p = host_data(b.images);
     for (int n = 0; n < 400; n++, p += 16) {
         int first = (int)lrintf(p[0] * 255), second = (int)lrintf(p[1] * 255), step = second - first;
         CHECK(step == 1 || step == -1);
@@ -335,7 +336,7 @@ TEST(floats_are_taken_as_they_are) {
     weft_dataset *d = weft_dataset_open(c, &o);
     weft_data_batch b;
     REQUIRE(d && !weft_dataset_next(c, d, &b));
-    const float *p = weft_data(b.images);
+    const float *p = host_data(b.images);
     for (int i = 0; i < 12; i++) CHECK_NEAR(p[i], 2 * fmin(fmax(values[i], 0), 1) - 1, 1e-7);     /* one rounding */
     CHECK_STR(b.captions[0], "");
     weft_dataset_close(d);
@@ -409,7 +410,7 @@ TEST(a_batch_is_of_one_bucket) {
             seen[b.indices[k]]++;
             CHECK_EQ(size.width, b.width);
             CHECK_EQ(size.height, b.height);
-            const float *p = (const float *)weft_data(b.images) + k * b.height * b.width * 3;
+            const float *p = (const float *)host_data(b.images) + k * b.height * b.width * 3;
             CHECK_NEAR(p[0], 8.0 * (double)b.indices[k] / 127.5 - 1, 1e-6);       /* the picture of that index */
         }
         changes += i && b.width != before;

@@ -1,6 +1,7 @@
 /* The cache of tensors on disk: what comes back, keys, broken entries. */
 #include "nodes/data/cache.h"
 #include "tests/data_bed.h"
+#include "tests/host_data.h"
 
 static weft_hash key_of(const char *text) {
     weft_hash k = { 0, 0 };
@@ -35,7 +36,7 @@ static bool has(weft_ctx *c, weft_cache *k, weft_hash key, float first) {
     if (there) {
         CHECK_EQ(weft_type(t[0]), WEFT_F16);
         CHECK_EQ(weft_rank(t[1]), 2);
-        there = ((float *)weft_data(t[1]))[5] == first;
+        there = ((float *)host_data(t[1]))[5] == first;
     }
     weft_scope_end(c, s, NULL);
     return there;

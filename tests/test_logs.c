@@ -7,6 +7,7 @@
 #include "nodes/train/curve.h"
 #include "nodes/train/event_log.h"
 #include "runtime/file.h"
+#include "tests/host_data.h"
 #include "tests/train_bed.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/logs.safetensors"
@@ -247,7 +248,7 @@ TEST(grids_are_torchvisions) {
 
 /* The rows of column x of a curve in which the bold line's colour is seen: the first and the last, −1 for none. */
 static void line_rows(weft_tensor *curve, int x, int *first, int *last) {
-    const unsigned char *p = weft_data(curve);
+    const unsigned char *p = host_data(curve);
     *first = *last = -1;
     for (int y = 0; y < 540; y++) {
         const unsigned char *q = p + ((size_t)y * 900 + (size_t)x) * 3;

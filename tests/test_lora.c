@@ -2,6 +2,7 @@
  * shared, what is told. */
 #include "nodes/lora/lora.h"
 #include "runtime/autograd.h"
+#include "tests/host_data.h"
 #include "tests/lora_bed.h"
 
 #define ANSWERS WEFT_SOURCE_DIR "/tests/golden/lora.safetensors"
@@ -266,7 +267,7 @@ static void train(struct bed *b, weft_tree *tree, const weft_model *m, const wef
         double most = size ? weft_item(c, size) : 0;
         CHECK(most > 0);
         weft_tensor *step = most > 0 ? weft_affine(c, g, -0.2 / most, 0) : NULL;
-        CHECK(step && !weft_write(c, t, weft_data(step), (size_t)weft_count(t) * sizeof(float)));
+        CHECK(step && !weft_write(c, t, host_data(step), (size_t)weft_count(t) * sizeof(float)));
     }
     CHECK(!weft_tree_train(c, tree, NULL, false));
     weft_scope_end(c, s, NULL);

@@ -7,6 +7,7 @@
 
 #include "nodes/image/picture.h"
 #include "runtime/safetensors.h"
+#include "tests/host_data.h"
 #include "tests/node_bed.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/pictures.safetensors"
@@ -68,7 +69,7 @@ static void check_pixels(struct bed *b, const char *name, weft_tensor *got, cons
         TEST_FAIL("%s: %s (%s)", name, got ? weft_describe(got, text, sizeof text) : "nothing", weft_message(b->c));
         return;
     }
-    const unsigned char *p = weft_data(got), *q = want->data;
+    const unsigned char *p = host_data(got), *q = want->data;
     for (size_t i = 0; i < want->bytes; i++)
         if (abs(p[i] - q[i]) > allowed) {
             TEST_FAIL("%s: pixel value %zu is %d, expected %d", name, i, p[i], q[i]);

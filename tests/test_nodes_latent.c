@@ -2,6 +2,7 @@
  * worked out by hand. */
 #include "runtime/safetensors.h"
 #include "tests/golden_weights.h"
+#include "tests/host_data.h"
 #include "tests/node_bed.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/nodes.safetensors"
@@ -21,7 +22,7 @@ static weft_tensor *golden(struct bed *b, weft_safetensors *f, const char *name)
 
 static void check_golden(struct bed *b, weft_safetensors *f, const char *name, weft_tensor *got, double tolerance) {
     weft_tensor *want = golden(b, f, name);
-    if (want) check_tensor(b, name, got, weft_rank(want), weft_shape(want), weft_data(want), tolerance);
+    if (want) check_tensor(b, name, got, weft_rank(want), weft_shape(want), host_data(want), tolerance);
 }
 
 static weft_latent *latent_of(struct bed *b, weft_tensor *samples, weft_tensor *mask, const int64_t *places) {
@@ -92,7 +93,7 @@ TEST(crop) {
     weft_tensor *t = LATENT(out)->samples;
     CHECK_EQ(weft_dim(t, 1), 8);
     CHECK_EQ(weft_dim(t, 2), 8);
-    CHECK_NEAR(((float *)weft_data(t))[0], 22, 0);
+    CHECK_NEAR(((float *)host_data(t))[0], 22, 0);
     weft_value_clear(&out);
     weft_object_unref(&l->object);
     bed_free(&b);
@@ -208,7 +209,7 @@ TEST(decode_tiled) {
     CHECK_EQ(CALL(&b, "VAEDecode", &whole, IN_OBJECT("samples", l), IN_OBJECT("vae", v)), WEFT_OK);
     CHECK_EQ(CALL(&b, "VAEDecodeTiled", &out, IN_OBJECT("samples", l), IN_OBJECT("vae", v)), WEFT_OK);
     if (whole.tensor && out.tensor) check_tensor(&b, "one tile", out.tensor, weft_rank(whole.tensor),
-                                                 weft_shape(whole.tensor), weft_data(whole.tensor), 1e-6);
+                                                 weft_shape(whole.tensor), host_data(whole.tensor), 1e-6);
     weft_value_clear(&out);
     weft_value_clear(&whole);
     weft_object_unref(&l->object);
@@ -227,7 +228,7 @@ TEST(decode_many) {
     CHECK_EQ(CALL(&b, "VAEDecode", &out, IN_OBJECT("samples", l), IN_OBJECT("vae", v)), WEFT_OK);
     REQUIRE(out.tensor);
     CHECK_EQ(weft_dim(out.tensor, 0), 70);
-    const float *p = weft_data(out.tensor);
+    const float *p = host_data(out.tensor);
     CHECK(!memcmp(p, p + 69 * 8 * 8 * 3, sizeof *p * 8 * 8 * 3));
     weft_value_clear(&out);
     weft_latent *odd = latent_of(&b, numbered(&b, 1, 2, 2), NULL, NULL);

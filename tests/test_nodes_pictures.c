@@ -1,6 +1,7 @@
 /* Nodes on pictures and masks, each alone: against PyTorch and Pillow (tests/golden/make_nodes.py) and against values
  * worked out by hand. */
 #include "runtime/safetensors.h"
+#include "tests/host_data.h"
 #include "tests/node_bed.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/nodes.safetensors"
@@ -20,7 +21,7 @@ static weft_tensor *golden(struct bed *b, weft_safetensors *f, const char *name)
 static void check_golden(struct bed *b, weft_safetensors *f, const char *name, const weft_value *got,
                          double tolerance) {
     weft_tensor *want = golden(b, f, name);
-    if (want) check_tensor(b, name, got->tensor, weft_rank(want), weft_shape(want), weft_data(want), tolerance);
+    if (want) check_tensor(b, name, got->tensor, weft_rank(want), weft_shape(want), host_data(want), tolerance);
 }
 
 static const char *const methods[] = { "nearest-exact", "bilinear", "area", "bicubic", "lanczos" };

@@ -115,7 +115,7 @@ TEST_BOTH(linear) {
     CHECK_ERROR(c, WEFT_E_TYPE, "back end has no kernel for u8");
     bool mixes = weft_linear(c, x, weft_cast(c, w, WEFT_F64), NULL, WEFT_ACT_NONE, NULL) != NULL;
     CHECK_EQ(mixes, !strcmp(weft_backend(c)->name, "reference"));
-    if (!mixes) CHECK_ERROR(c, WEFT_E_TYPE, "linear: the cpu back end has no kernel for f32 with the other operands'");
+    if (!mixes) CHECK_ERROR(c, WEFT_E_TYPE, " back end has no kernel for ");
     CHECK(!weft_linear(c, x, w, b, (weft_activation)99, NULL));
     CHECK_ERROR(c, WEFT_E_ARGUMENT, "99 is no activation");
 }

@@ -1,5 +1,6 @@
 /* Overlays: what is changed, what is shared, how W′ is rounded; adapters beside layers against the same adapters merged
  * into the weights. */
+#include "tests/host_data.h"
 #include "tests/host_memory.h"
 #include "tests/tensors.h"
 
@@ -228,7 +229,7 @@ TEST(adapters_do_what_merging_does) {
         for (int64_t k = 0; weft_tree_adapter(first, k, &a); k++) {
             weft_tensor *up = noisy(c, type, 40 + (uint64_t)k, weft_rank(a.up), weft_shape(a.up));
             size_t bytes = (size_t)weft_count(up) * weft_dtype_size(type);
-            CHECK(!weft_write(c, a.up, weft_data(up), bytes));
+            CHECK(!weft_write(c, a.up, host_data(up), bytes));
         }
         a = (weft_adapter){ "a.linear", noisy(c, type, 50, WEFT_SHAPE(1, 5)), noisy(c, type, 51, WEFT_SHAPE(3, 1)),
                             -0.5 };

@@ -2,6 +2,7 @@
  * written out, AddNoise and Loss against PyTorch: tests/golden/make_pipeline.py. */
 #include "nodes/loaders/loaders.h"
 #include "tests/checkpoint_files.h"
+#include "tests/host_data.h"
 #include "tests/node_bed.h"
 
 #define PIPELINE WEFT_SOURCE_DIR "/tests/golden/pipeline.safetensors"
@@ -24,7 +25,7 @@ static weft_tensor *golden(weft_ctx *c, weft_safetensors *f, const char *name) {
 static void compare(struct bed *b, const char *what, int at, weft_tensor *got, weft_tensor *want, double tolerance) {
     int64_t n = weft_count(got);
     float *v = malloc(sizeof *v * (size_t)n + 1);
-    const float *w = weft_data(want);
+    const float *w = host_data(want);
     if (!got || !w || weft_read(b->c, got, v, sizeof *v * (size_t)n) != WEFT_OK) TEST_FAIL("%s: %s", what,
                                                                                            weft_message(b->c));
     else {
@@ -90,7 +91,7 @@ static void encode(struct pipeline *p, weft_value *texts, weft_value *none) {
         CHECK_EQ(CALL(b, "Tokenize", out, IN_OBJECT("clip", p->clip), IN_TEXT("text", weft_st_metadata(p->f, key))),
                  WEFT_OK);
         CHECK_EQ(out[1].i, 0);
-        CHECK(!memcmp(weft_data(out[0].tensor), (int32_t *)weft_data(given) + 77 * i, 77 * sizeof(int32_t)));
+        CHECK(!memcmp(host_data(out[0].tensor), (int32_t *)host_data(given) + 77 * i, 77 * sizeof(int32_t)));
         drop(out, 2);
     }
     weft_value out[2] = { 0 };

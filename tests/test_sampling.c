@@ -1,6 +1,7 @@
 /* Noise tables, schedules and methods against tests/golden/make_sampling.py (k-diffusion; formulas in float64). */
 #include "nodes/sampling/brownian.h"
 #include "nodes/sampling/sampling.h"
+#include "tests/host_data.h"
 #include "tests/tensors.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/sampling.safetensors"
@@ -179,7 +180,7 @@ static void run_method(weft_ctx *c, weft_safetensors *f, const weft_method *m, c
             x = m->step(c, &p, i, x, toy(c, x, weft_level(&p, i)), &state);
             bool whole = i + 1 == p.count || p.evaluations[i + 1].stage == 0;
             if (whole && (each || i + 1 == p.count))
-                check_x(c, x, weft_data(want), name, each ? p.evaluations[i].step : 0);
+                check_x(c, x, host_data(want), name, each ? p.evaluations[i].step : 0);
         }
         weft_sampling_plan_free(&p);
     }
@@ -223,7 +224,7 @@ TEST(seed_sequences) {
     weft_ctx *c = open_device("cpu");
     weft_safetensors *f = weft_st_open(c, GOLDEN);
     weft_tensor *t = golden(c, f, "seeds");
-    const int64_t *want = weft_data(t);
+    const int64_t *want = host_data(t);
     for (int i = 0; want && i < 16; i++)
         CHECK_EQ(weft_seed_sequence(keys[i / 4].seed, keys[i / 4].place, keys[i / 4].depth, i % 4), want[i]);
     weft_st_close(f);
@@ -238,7 +239,7 @@ TEST(brownian_increments) {
     weft_ctx *c = open_device("cpu");
     weft_safetensors *f = weft_st_open(c, GOLDEN);
     weft_tensor *t = golden(c, f, "brownian"), *x = weft_full(c, WEFT_F32, WEFT_SHAPE(2, 3, 3, 4), 0);
-    const float *want = weft_data(t);
+    const float *want = host_data(t);
     for (int i = 0; want && i < 5; i++) {
         float got[72];
         weft_tensor *w = weft_brownian_noise(c, x, (UINT64_C(1) << 40) + 7, 0.03f, 14.6f, ways[i][0], ways[i][1]);

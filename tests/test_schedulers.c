@@ -2,6 +2,7 @@
 #include <cjson/cJSON.h>
 
 #include "nodes/sampling/scheduler.h"
+#include "tests/host_data.h"
 #include "tests/tensors.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/schedulers.safetensors"
@@ -23,7 +24,7 @@ static weft_tensor *golden(weft_ctx *c, weft_safetensors *f, const char *key, co
 /* The case's scheduler; NULL, with a failure told, where it cannot be made. */
 static weft_scheduler *open_case(weft_ctx *c, weft_safetensors *f, const char *key) {
     weft_tensor *t = golden(c, f, key, "case");
-    cJSON *o = cJSON_ParseWithLength(weft_data(t), (size_t)weft_count(t));
+    cJSON *o = cJSON_ParseWithLength(host_data(t), (size_t)weft_count(t));
     const char *class_name = cJSON_GetStringValue(cJSON_GetObjectItem(o, "class"));
     char *config = cJSON_PrintUnformatted(cJSON_GetObjectItem(o, "config"));
     weft_scheduler_config k;
@@ -66,7 +67,7 @@ static void run_case(weft_ctx *c, weft_safetensors *f, const char *key) {
     weft_tensor *want = golden(c, f, key, "x"), *times = golden(c, f, key, "timesteps");
     if (!s || !want || !times) return;
     CHECK_EQ(s->count, weft_dim(times, 0));
-    const float *t = weft_data(times), *scale = weft_data(golden(c, f, key, "scale"));
+    const float *t = host_data(times), *scale = host_data(golden(c, f, key, "scale"));
     CHECK_NEAR(s->init_noise_sigma, scale[0], 1e-6 * scale[0]);
     weft_rng *rng = weft_rng_new(c, WEFT_RNG_CPU, 5);
     weft_sampler_state state = { .rng = rng };
@@ -74,7 +75,7 @@ static void run_case(weft_ctx *c, weft_safetensors *f, const char *key) {
     weft_tensor *x = weft_scheduler_add_noise(c, s, 0, NULL, noise), *noised = golden(c, f, key, "noised");
     if (noised)
         same(c, weft_scheduler_add_noise(c, s, 2, weft_full(c, WEFT_F32, WEFT_SHAPE(2, 4, 3, 2), 1), noise),
-             weft_data(noised), STEPS, key, -1);
+             host_data(noised), STEPS, key, -1);
     /* from σ = 4096 on, x + (σ' − σ)·(x − x₀)/σ loses there what is kept here by mixing x and x₀ */
     double tolerance = s->init_noise_sigma > 1000 ? 10 * STEPS : STEPS;
     for (int i = 0; i < s->count; i++) {
@@ -82,7 +83,7 @@ static void run_case(weft_ctx *c, weft_safetensors *f, const char *key) {
         if (!(fabs(l->timestep - t[i]) <= TIMES)) TEST_FAIL("%s: timestep %d is %g, not %g", key, i, l->timestep, t[i]);
         weft_tensor *out = toy(c, weft_affine(c, x, l->input, 0), l->timestep);
         x = weft_scheduler_step(c, s, i, x, out, s->config.prediction_type, &state, NULL);
-        if (!same(c, x, (float *)weft_data(want) + 48 * i, tolerance, key, i)) break;
+        if (!same(c, x, (float *)host_data(want) + 48 * i, tolerance, key, i)) break;
     }
     weft_sampler_state_end(&state);
     weft_object_unref(&s->object);

@@ -48,7 +48,7 @@ TEST(answers_are_those_of_diffusers) {
         { "reference", WEFT_F64, 1e-5 }, { "cpu", WEFT_F32, 2e-5 } };
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
-            weft_ctx *c = weft_ctx_new(&(weft_options){ .device = kinds[i].device, .threads = 1,
+            weft_ctx *c = weft_ctx_new(&(weft_options){ .device = test_device(kinds[i].device), .threads = 1,
                                                         .precision = WEFT_PRECISION_EXACT });
             weft_safetensors *golden = weft_st_open(c, ANSWERS);
             weft_unet_config config;

@@ -1,6 +1,7 @@
 /* The RMS Unet against denoising_diffusion_pytorch (tests/golden/make_unet_rms.py), on tiny models. */
 #include "nodes/unet/unet_rms.h"
 #include "tests/golden_weights.h"
+#include "tests/host_data.h"
 #include "tests/test.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/unet_rms.safetensors"
@@ -125,7 +126,7 @@ TEST(state_dict) {
 }
 
 static weft_ctx *context(const char *device, weft_precision precision) {
-    return weft_ctx_new(&(weft_options){ .device = device, .threads = 2, .precision = precision });
+    return weft_ctx_new(&(weft_options){ .device = test_device(device), .threads = 2, .precision = precision });
 }
 
 TEST(exact) {

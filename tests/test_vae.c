@@ -1,6 +1,7 @@
 /* The autoencoder against diffusers (tests/golden/make_vae.py), on tiny models, and the conversion to pixels and back. */
 #include "nodes/vae/autoencoder_kl.h"
 #include "tests/golden_weights.h"
+#include "tests/host_data.h"
 #include "tests/test.h"
 
 #define GOLDEN WEFT_SOURCE_DIR "/tests/golden/vae.safetensors"
@@ -19,7 +20,7 @@ struct model {
 };
 
 static weft_ctx *context(const char *device, int threads, weft_precision precision) {
-    return weft_ctx_new(&(weft_options){ .device = device, .threads = threads, .precision = precision });
+    return weft_ctx_new(&(weft_options){ .device = test_device(device), .threads = threads, .precision = precision });
 }
 
 static bool open_model(struct model *m, weft_ctx *c, const char *name, weft_dtype type) {

@@ -173,21 +173,6 @@ void *cuda_open(int device) {
     return NULL;
 }
 
-void cuda_close(void *stream) {
-    cuda_queue *q = stream;
-    if (!q) return;
-    if (!cuda_enter(q)) {
-        cuda_mem_free(q, q->tickets, CUDA_TICKETS * sizeof *q->tickets);
-        cuda_check(cudaStreamSynchronize(q->stream), "cudaStreamSynchronize");
-        cuda_products_free(q);
-        cuda_stages_free(q);
-        cuda_check(cudaStreamDestroy(q->stream), "cudaStreamDestroy");
-    }
-    free(q);
-}
-
-/* ---- memory ------------------------------------------------------------------------------------------------- */
-
 /* Waits and gives the driver what the pool holds for nothing. */
 static cudaError_t trim(const cuda_queue *q) {
     cudaMemPool_t pool;
@@ -195,6 +180,27 @@ static cudaError_t trim(const cuda_queue *q) {
     if (status == cudaSuccess) status = cudaDeviceGetDefaultMemPool(&pool, q->device);
     return status == cudaSuccess ? cudaMemPoolTrimTo(pool, 0) : status;
 }
+
+void cuda_close(void *stream) {
+    cuda_queue *q = stream;
+    if (!q) return;
+    if (!cuda_enter(q)) {
+        cuda_mem_free(q, q->tickets, CUDA_TICKETS * sizeof *q->tickets);
+        cuda_check(trim(q), "cudaMemPoolTrimTo");
+        cuda_products_free(q);
+        cuda_stages_free(q);
+        cuda_check(cudaStreamDestroy(q->stream), "cudaStreamDestroy");
+    }
+    free(q);
+}
+
+int cuda_wait(const weft_env *env) {
+    const cuda_queue *q = cuda_queue_of(env);
+    const int status = cuda_enter(q);
+    return status ? status : cuda_check(cudaStreamSynchronize(q->stream), "waiting");
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------- */
 
 void *cuda_mem_alloc(void *stream, size_t bytes) {
     cuda_queue *q = stream;

@@ -18,8 +18,8 @@ extern "C" {
 /* Locked host memory that copies go through: the device reads and writes it by itself. */
 typedef struct cuda_stage {
     void *data;                 /* NULL: not taken yet */
-    cudaEvent_t done;           /* recorded behind the copy that last used it */
-    bool busy;                  /* that copy may still run */
+    size_t used;                /* bytes from its start that copies since the last wait go through */
+    cudaEvent_t done;           /* recorded behind the last of them */
 } cuda_stage;
 
 /* Counters by which a kernel's blocks find out which of them is the last (sums.cuh): zero between two kernels. */
@@ -34,6 +34,7 @@ typedef struct cuda_queue {
     bool sync;                  /* WEFT_CUDA_SYNC */
     bool managed;               /* WEFT_CUDA_MANAGED: memory that the host may touch too, for tests */
     cuda_stage stage[2];
+    int turn;                   /* the one that is being filled */
     struct cuda_products *products;     /* cuBLASLt's and cuDNN's part; NULL until it is needed */
 } cuda_queue;
 
@@ -53,6 +54,7 @@ void *cuda_open(int device);
 void cuda_close(void *stream);
 void *cuda_mem_alloc(void *stream, size_t bytes);
 void cuda_mem_free(void *stream, void *p, size_t bytes);
+int cuda_wait(const weft_env *env);
 void cuda_mem_info(void *stream, size_t *available, size_t *total);
 const char *cuda_describe(void);
 const char *cuda_last_error(void);

@@ -119,7 +119,7 @@ static __device__ __forceinline__ float exp2_quick(float x) {
 }
 
 #else
-#include "tests/cuda_host/matrix.h"
+#include <matrix.h>
 #endif
 
 /* c(16 × 8) += a(16 × 16)·b(16 × 8) */

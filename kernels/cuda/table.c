@@ -10,7 +10,8 @@
 static const weft_kernels table = {
     .name = "cuda", .describe = cuda_describe, .last_error = cuda_last_error,
     .open = cuda_open, .close = cuda_close,
-    .mem_alloc = cuda_mem_alloc, .mem_free = cuda_mem_free, .mem_copy = cuda_mem_copy, .mem_info = cuda_mem_info,
+    .mem_alloc = cuda_mem_alloc, .mem_free = cuda_mem_free, .mem_copy = cuda_mem_copy,
+    .wait = cuda_wait, .mem_info = cuda_mem_info,
     .pack_bytes = weft_cuda_pack_bytes,
 #define K(name) .name = weft_cuda_##name,
     WEFT_KERNEL_LIST(K)

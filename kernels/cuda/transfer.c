@@ -1,28 +1,21 @@
-/* Copies between host and device, by way of two pieces of locked memory: while the device reads one, the host fills the
- * other.
+/* Copies between host and device, by way of two pieces of locked memory: while the device reads one, the host fills the other.
+ * Small copies lie one behind the other in a piece, so that only every 8 MiB are waited for.
  *
- * Copies to the device return when the source has been read, copies from it when all has arrived. Small locked pieces
- * keep the memory limit honest: they are host memory of a fixed size, whatever is copied.
+ * Copies to the device return when the source has been read, copies from it when all has arrived.
  */
 #include <string.h>
 #include "kernels/cuda/device.h"
 
 static const size_t stage_bytes = (size_t)8 << 20;
 
-static int stage_ready(cuda_stage *s) {
-    int status;
-    if (!s->data) {
-        if ((status = cuda_check(cudaMallocHost(&s->data, stage_bytes), "cudaMallocHost")))
-            return s->data = NULL, status;
-        if ((status = cuda_check(cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming), "cudaEventCreate"))) {
-            cudaFreeHost(s->data);
-            s->data = NULL;
-            return status;
-        }
+static int take(cuda_stage *s) {
+    int status = cuda_check(cudaMallocHost(&s->data, stage_bytes), "cudaMallocHost");
+    if (status) return s->data = NULL, status;
+    if ((status = cuda_check(cudaEventCreateWithFlags(&s->done, cudaEventDisableTiming), "cudaEventCreate"))) {
+        cudaFreeHost(s->data);
+        s->data = NULL;
     }
-    if (!s->busy) return WEFT_K_OK;
-    s->busy = false;
-    return cuda_check(cudaEventSynchronize(s->done), "copy");
+    return status;
 }
 
 void cuda_stages_free(cuda_queue *q) {
@@ -34,40 +27,58 @@ void cuda_stages_free(cuda_queue *q) {
     }
 }
 
-/* Starts the copy of a piece between the device and a stage. */
+/* Room for a copy of so many bytes, at most stage_bytes: in the stage whose turn it is, or in the other once that is free. */
+static int room(cuda_queue *q, size_t bytes, cuda_stage **stage, char **at) {
+    cuda_stage *s = &q->stage[q->turn];
+    int status;
+    if (s->data && bytes > stage_bytes - s->used) {
+        s = &q->stage[q->turn ^= 1];
+        if (s->used && (status = cuda_check(cudaEventSynchronize(s->done), "copy"))) return status;
+        s->used = 0;
+    }
+    if (!s->data && (status = take(s))) return status;
+    *stage = s;
+    *at = (char *)s->data + s->used;
+    return WEFT_K_OK;
+}
+
+/* Starts the copy between the device and such room. */
 static int start(cuda_queue *q, cuda_stage *s, void *dst, const void *src, size_t bytes, enum cudaMemcpyKind kind) {
     int status = cuda_check(cudaMemcpyAsync(dst, src, bytes, kind, q->stream), "copy");
     if (status) return status;
-    s->busy = true;
+    s->used += (bytes + 63) / 64 * 64;
     return cuda_asked(q, cudaEventRecord(s->done, q->stream), "copy");
 }
 
+static size_t piece_of(size_t at, size_t bytes) { return bytes - at < stage_bytes ? bytes - at : stage_bytes; }
+
 static int to_device(cuda_queue *q, char *dst, const char *src, size_t bytes) {
-    for (size_t at = 0, i = 0; at < bytes; at += stage_bytes, i++) {
-        cuda_stage *s = &q->stage[i % 2];
-        const size_t n = bytes - at < stage_bytes ? bytes - at : stage_bytes;
-        int status = stage_ready(s);
+    for (size_t at = 0; at < bytes; at += stage_bytes) {
+        const size_t n = piece_of(at, bytes);
+        cuda_stage *s;
+        char *staged;
+        int status = room(q, n, &s, &staged);
         if (status) return status;
-        memcpy(s->data, src + at, n);
-        if ((status = start(q, s, dst + at, s->data, n, cudaMemcpyHostToDevice))) return status;
+        memcpy(staged, src + at, n);
+        if ((status = start(q, s, dst + at, staged, n, cudaMemcpyHostToDevice))) return status;
     }
     return WEFT_K_OK;
 }
 
+/* While one piece is taken out of its stage, the next is on its way to the other. */
 static int to_host(cuda_queue *q, char *dst, const char *src, size_t bytes) {
-    const size_t pieces = (bytes + stage_bytes - 1) / stage_bytes;
-    for (size_t i = 0; i <= pieces; i++) {      /* piece i starts, piece i − 1 is taken */
-        const size_t at = i * stage_bytes, n = bytes - at < stage_bytes ? bytes - at : stage_bytes;
-        int status;
-        if (i < pieces
-            && ((status = stage_ready(&q->stage[i % 2]))
-                || (status = start(q, &q->stage[i % 2], q->stage[i % 2].data, src + at, n, cudaMemcpyDeviceToHost))))
+    cuda_stage *s = NULL, *before = NULL;
+    char *staged = NULL, *staged_before = NULL;
+    int status;
+    for (size_t at = 0; at < bytes + stage_bytes; at += stage_bytes) {
+        before = s;
+        staged_before = staged;
+        if (at < bytes && ((status = room(q, piece_of(at, bytes), &s, &staged))
+                           || (status = start(q, s, staged, src + at, piece_of(at, bytes), cudaMemcpyDeviceToHost))))
             return status;
-        if (i == 0) continue;
-        cuda_stage *s = &q->stage[(i - 1) % 2];
-        const size_t before = at - stage_bytes, m = bytes - before < stage_bytes ? bytes - before : stage_bytes;
-        if ((status = stage_ready(s))) return status;
-        memcpy(dst + before, s->data, m);
+        if (!before) continue;
+        if ((status = cuda_check(cudaEventSynchronize(before->done), "copy"))) return status;
+        memcpy(dst + at - stage_bytes, staged_before, piece_of(at - stage_bytes, bytes));
     }
     return WEFT_K_OK;
 }

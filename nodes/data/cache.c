@@ -32,7 +32,7 @@ weft_cache *weft_cache_open(weft_ctx *c, const char *folder) {
     if (!weft_ok(c)) return NULL;
     weft_cache *k = calloc(1, sizeof *k);
     if (k) k->folder = strdup(folder);
-    if (k) k->quiet = weft_ctx_new(&(weft_options){ .threads = 1 });
+    if (k) k->quiet = weft_ctx_new(&(weft_options){ .device = "cpu", .threads = 1 });
     if (!k || !k->folder || !k->quiet) weft_fail(c, WEFT_E_MEMORY, "cache: out of memory");
     else if (!*folder || strlen(folder) > PATH_MAX - 64 || !make_folders(k->folder))
         weft_fail(c, WEFT_E_FILE, "%s: the cache's folder cannot be made: %s", folder,

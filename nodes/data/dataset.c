@@ -135,7 +135,7 @@ static bool make_lanes(weft_ctx *c, weft_dataset *d) {
     d->lanes = calloc((size_t)n, sizeof *d->lanes);
     if (!d->lanes) return data_no_memory(c);
     for (; d->lane_count < n; d->lane_count++) {
-        weft_ctx *lane = weft_ctx_new(&(weft_options){ .threads = 1 });
+        weft_ctx *lane = weft_ctx_new(&(weft_options){ .device = "cpu", .threads = 1 });
         if (!lane) return data_no_memory(c);
         d->lanes[d->lane_count] = lane;
     }

@@ -172,8 +172,10 @@ static weft_status check_inputs(weft_ctx *c, const weft_clip_text_config *config
 }
 
 weft_status weft_clip_text(weft_ctx *c, weft_params p, const weft_clip_text_config *config,
-                           const weft_clip_text_inputs *in, weft_clip_text_outputs *out) {
+                           const weft_clip_text_inputs *given, weft_clip_text_outputs *out) {
+    weft_clip_text_inputs own = *given, *in = &own;
     *out = (weft_clip_text_outputs){ 0 };
+    if (own.type == WEFT_F32) own.type = weft_compute_type(c);
     if (!weft_ok(c) || check_inputs(c, config, in)) return weft_error(c);
     weft_scope s = weft_scope_begin(c, p);
     int wanted = in->layer < 0 ? config->layers + 1 + in->layer : in->layer;
@@ -196,6 +198,8 @@ weft_status weft_clip_text(weft_ctx *c, weft_params p, const weft_clip_text_conf
     if (in->final_norm) result = weft_nn_layer_norm(c, weft_sub(p, "final_layer_norm"), result, config->norm_eps);
     weft_unref(x);
     weft_unref(hidden);
+    if (weft_ok(c) && result) result = weft_cast(c, result, given->type);
+    if (weft_ok(c) && pooled) pooled = weft_cast(c, pooled, given->type);
     result = weft_scope_keep(c, s, result);
     pooled = weft_scope_keep(c, s, pooled);
     weft_scope_end(c, s, NULL);

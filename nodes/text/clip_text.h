@@ -53,7 +53,7 @@ typedef void weft_clip_text_observe_fn(void *user, int layer, weft_tensor *state
 typedef struct weft_clip_text_inputs {
     weft_tensor *ids;           /* (B, T), i32 or i64, 1 ≤ T ≤ positions, every id below vocabulary + added, or with … */
     weft_tensor *vectors;       /* … that + i for row i of these (n, width); NULL: there are none */
-    weft_dtype type;            /* of the activations */
+    weft_dtype type;            /* of the results; f32: activations are of weft_compute_type() */
     int layer;                  /* the state that `hidden` is: 0 the embeddings, i what leaves layer i; −1 the last, −2
                                  * the one before it (which other tools call clip skip 2), … */
     bool final_norm;            /* hidden goes through final_layer_norm: as SD1 and SD2 want it; SDXL does not */

@@ -214,11 +214,21 @@ static weft_tensor *tell(weft_ctx *c, struct pass *u, const char *place, int i, 
     return x;
 }
 
+/* The inputs in the type that the model computes in; times stay as they are. */
+static weft_unet_inputs to_compute(weft_ctx *c, const weft_unet_inputs *in) {
+    weft_unet_inputs own = *in;
+    weft_tensor **const given[] = { &own.sample, &own.context, &own.text_embeds, &own.timestep_cond };
+    for (int i = 0; i < 4; i++)
+        if (*given[i]) *given[i] = weft_to_compute(c, *given[i]);
+    return own;
+}
+
 weft_tensor *weft_unet2d_condition(weft_ctx *c, weft_params p, const weft_unet_config *config,
-                                   const weft_unet_inputs *in) {
-    if (!weft_ok(c) || check_inputs(c, config, in)) return NULL;
-    struct pass u = { .config = config, .in = in, .norm = { config->norm_groups, config->norm_eps } };
+                                   const weft_unet_inputs *given) {
+    if (!weft_ok(c) || check_inputs(c, config, given)) return NULL;
     weft_scope s = weft_scope_begin(c, p);
+    const weft_unet_inputs own = to_compute(c, given), *in = &own;
+    struct pass u = { .config = config, .in = in, .norm = { config->norm_groups, config->norm_eps } };
     u.time = time_embedding(c, p, &u);
     weft_chain chain = weft_chain_begin(c, 2 * config->blocks + 4);
     weft_tensor *x = config->center_input_sample ? weft_affine(c, in->sample, 2, -1) : in->sample;
@@ -237,5 +247,6 @@ weft_tensor *weft_unet2d_condition(weft_ctx *c, weft_params p, const weft_unet_c
     }
     x = weft_chain_next(c, &chain, weft_block_norm_silu(c, weft_sub(p, "conv_norm_out"), x, u.norm));
     x = weft_block_conv(c, weft_sub(p, "conv_out"), x, config->out_channels, config->conv_out_kernel);
-    return weft_scope_end(c, s, weft_chain_next(c, &chain, x));
+    x = weft_chain_next(c, &chain, x);
+    return weft_scope_end(c, s, x ? weft_cast(c, x, weft_type(given->sample)) : NULL);
 }

@@ -76,7 +76,7 @@ weft_status weft_unet_config_check(weft_ctx *c, const char *name, const weft_une
 typedef void weft_unet_observe_fn(void *user, const char *place, weft_tensor *t);
 
 typedef struct weft_unet_inputs {
-    weft_tensor *sample;            /* (N, H, W, in_channels); its type is that of all activations */
+    weft_tensor *sample;            /* (N, H, W, in_channels); its type is the result's; activations: weft_to_compute() */
     weft_tensor *timesteps;         /* (N) or (1) for all images, f32 or f64 */
     weft_tensor *context;           /* encoder_hidden_states (N, T, D); NULL for pixel attention */
     weft_tensor *text_embeds;       /* text_time: pooled text (N, P); otherwise NULL */

@@ -212,10 +212,12 @@ static weft_tensor *fourier(weft_ctx *c, weft_params p, const weft_unet_rms_conf
 }
 
 /* SiLU of the time embedding (N, 4·dim): every block takes it so, hence once for all. */
-static weft_tensor *time_embedding(weft_ctx *c, weft_params p, const weft_unet_rms_config *u, weft_tensor *timesteps) {
+static weft_tensor *time_embedding(weft_ctx *c, weft_params p, const weft_unet_rms_config *u, weft_tensor *timesteps,
+                                   weft_dtype type) {
     weft_scope s = weft_scope_begin(c, p);
     weft_tensor *t = u->fourier_dim ? fourier(c, weft_sub(p, "0"), u, timesteps)
                                     : weft_timestep_embedding(c, timesteps, u->dim, false, 1, 1, u->theta);
+    t = weft_cast(c, t, type);
     t = weft_nn_linear_act(c, weft_sub(p, "1"), t, 4 * (int64_t)u->dim, true, WEFT_ACT_GELU, NULL);
     t = weft_nn_linear(c, weft_sub(p, "3"), t, 4 * (int64_t)u->dim, true);
     return weft_scope_end(c, s, weft_silu(c, t));
@@ -243,8 +245,10 @@ weft_tensor *weft_unet_rms(weft_ctx *c, weft_params p, const weft_unet_rms_confi
     if (!check(c, u, sample, timesteps, self_cond)) return NULL;
     struct kept k = { .count = 0 };
     weft_scope s = weft_scope_begin(c, p);
-    weft_tensor *time = time_embedding(c, weft_sub(p, "time_mlp"), u, timesteps), *x = sample;
+    weft_tensor *x = weft_to_compute(c, sample);
+    weft_tensor *time = time_embedding(c, weft_sub(p, "time_mlp"), u, timesteps, weft_type(x));
     if (u->self_condition) {
+        if (self_cond) self_cond = weft_to_compute(c, self_cond);
         if (!self_cond) self_cond = weft_full(c, weft_type(x), 4, weft_shape(x), 0);
         x = weft_concat2(c, 3, self_cond, x);
     }
@@ -260,7 +264,7 @@ weft_tensor *weft_unet_rms(weft_ctx *c, weft_params p, const weft_unet_rms_confi
         x = weft_chain_next(c, &chain, up(c, weft_sub_at(p, "ups", last - i), u, i, x, time, &k));
     x = resnet(c, weft_sub(p, "final_res_block"), weft_concat2(c, 3, x, first), first_width(u), time);
     x = weft_block_conv(c, weft_sub(p, "final_conv"), x, u->out_dim ? u->out_dim : u->channels, 1);
-    return weft_scope_end(c, s, x);
+    return weft_scope_end(c, s, x ? weft_cast(c, x, weft_type(sample)) : NULL);
 }
 
 void weft_unet_rms_walk(weft_ctx *c, weft_params root, void *user) {

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 
 #include "nodes/blocks.h"
+#include "runtime/autograd.h"
 
 #define NORM_EPS 1e-6
 
@@ -106,6 +107,28 @@ static weft_status check_picture(weft_ctx *c, const char *what, const weft_tenso
     return weft_fail(c, WEFT_E_SHAPE, "vae: the %s is %s; expected (N, H, W, %d)", what, text, channels);
 }
 
+static weft_tensor *whole_encoder(weft_ctx *c, weft_params p, const weft_vae_config *config, weft_tensor *x) {
+    x = encoder(c, weft_sub(p, "encoder"), config, x);
+    return config->quant_conv ? weft_block_conv(c, weft_sub(p, "quant_conv"), x, 2 * config->latent_channels, 1) : x;
+}
+
+static weft_tensor *whole_decoder(weft_ctx *c, weft_params p, const weft_vae_config *config, weft_tensor *x) {
+    if (config->post_quant_conv) x = weft_block_conv(c, weft_sub(p, "post_quant_conv"), x, config->latent_channels, 1);
+    return decoder(c, weft_sub(p, "decoder"), config, x);
+}
+
+/* One half, in the type that models compute in. f16 ends at 65504, and the activations of some autoencoders (SDXL's) go
+ * beyond: what is not finite is done once more in f32. */
+static weft_tensor *run(weft_ctx *c, weft_params p, const weft_vae_config *config,
+                        weft_tensor *(*half)(weft_ctx *, weft_params, const weft_vae_config *, weft_tensor *),
+                        weft_tensor *x) {
+    const weft_dtype type = weft_type(x);
+    weft_scope s = weft_scope_begin(c, p);
+    weft_tensor *in = weft_to_compute(c, x), *y = in ? half(c, p, config, in) : NULL;
+    if (y && in != x && weft_type(in) == WEFT_F16 && !weft_is_finite(c, y)) y = half(c, p, config, x);
+    return weft_scope_end(c, s, y ? weft_cast(c, y, type) : NULL);
+}
+
 weft_vae_moments weft_vae_encode(weft_ctx *c, weft_params p, const weft_vae_config *config, weft_tensor *image) {
     weft_vae_moments m = { NULL, NULL };
     if (!weft_ok(c) || weft_vae_config_check(c, "vae", config)) return m;
@@ -117,9 +140,8 @@ weft_vae_moments weft_vae_encode(weft_ctx *c, weft_params p, const weft_vae_conf
         return m;
     }
     weft_scope s = weft_scope_begin(c, p);
-    weft_tensor *both = encoder(c, weft_sub(p, "encoder"), config, image);
+    weft_tensor *both = run(c, p, config, whole_encoder, image);
     int64_t width = config->latent_channels;
-    if (config->quant_conv) both = weft_block_conv(c, weft_sub(p, "quant_conv"), both, 2 * width, 1);
     weft_tensor *mean = weft_contiguous(c, weft_slice(c, both, 3, 0, width));
     weft_tensor *logvar = weft_contiguous(c, weft_slice(c, both, 3, width, width));
     mean = weft_scope_keep(c, s, mean);
@@ -138,10 +160,7 @@ weft_tensor *weft_vae_sample(weft_ctx *c, weft_vae_moments m, weft_tensor *noise
 weft_tensor *weft_vae_decode(weft_ctx *c, weft_params p, const weft_vae_config *config, weft_tensor *latent) {
     if (!weft_ok(c) || weft_vae_config_check(c, "vae", config)) return NULL;
     if (check_picture(c, "latent", latent, config->latent_channels)) return NULL;
-    weft_scope s = weft_scope_begin(c, p);
-    if (config->post_quant_conv)
-        latent = weft_block_conv(c, weft_sub(p, "post_quant_conv"), latent, config->latent_channels, 1);
-    return weft_scope_end(c, s, decoder(c, weft_sub(p, "decoder"), config, latent));
+    return run(c, p, config, whole_decoder, latent);
 }
 
 weft_tensor *weft_vae_scale(weft_ctx *c, const weft_vae_config *config, weft_tensor *latent) {

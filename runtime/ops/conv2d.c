@@ -46,7 +46,7 @@ static double products(const weft_conv2d_args *f) {
 static void backward_x(weft_ctx *c, const weft_entry *e, const weft_tensor *dy) {
     const weft_conv2d_args *f = e->args;
     weft_tensor *dx = weft_gradient_new(c, e, 0, NULL);
-    weft_storage *packed = dx ? weft_weight_pack_back(c, e->op, weft_kept(e, 1)) : NULL;
+    weft_storage *packed = dx ? weft_weight_pack_back(c, e->op, weft_kept(e, 1), f->wtype) : NULL;
     if (!packed) return;
     weft_conv2d_grad_input_args a = {
         .type = f->type, .wtype = f->wtype, .n = f->n, .h = f->h, .w = f->w, .c = f->c, .o = f->o, .oh = f->oh,
@@ -98,10 +98,11 @@ weft_tensor *weft_conv2d(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tenso
     weft_tensor *y = weft_tensor_make(c, op->name, x->type, 4, shape);
     if (!y || c->shape_only) return weft_op_end(c, op, y);
     if (!(x = weft_op_dense(c, op, x))) return NULL;
-    weft_storage *packed = weft_weight_pack(c, op, w);
+    const weft_dtype wtype = weft_weight_type(c, w, x->type);
+    weft_storage *packed = weft_weight_pack(c, op, w, wtype);
     if (!packed) return NULL;
     weft_conv2d_args a = {
-        .type = x->type, .wtype = w->type, .n = x->shape[0], .h = x->shape[1], .w = x->shape[2], .c = x->shape[3],
+        .type = x->type, .wtype = wtype, .n = x->shape[0], .h = x->shape[1], .w = x->shape[2], .c = x->shape[3],
         .o = shape[3], .oh = shape[1], .ow = shape[2], .kh = (int)w->shape[2], .kw = (int)w->shape[3],
         .stride = how.stride, .pad_top = how.top, .pad_left = how.left, .x = weft_raw(x), .weight = packed->data,
         .bias = weft_raw(b), .row = weft_raw(row), .residual = weft_raw(residual), .y = weft_raw(y),

@@ -59,17 +59,18 @@ static weft_tensor *copied(weft_ctx *c, const weft_op *op, weft_tensor *t, weft_
 /* The plain form of a frozen weight, from its packed one. */
 static weft_tensor *unpacked(weft_ctx *c, const char *who, weft_tensor *t) {
     static const weft_op unpack = { "unpack", WEFT_KERNEL_unpack, NULL };
-    weft_tensor *y = weft_tensor_make(c, who, t->type, t->rank, t->shape);
+    weft_tensor *y = weft_tensor_make(c, who, t->packed->how.type, t->rank, t->shape);
     if (!y) return NULL;
     weft_pack_args a = t->packed->how;      /* a frozen weight was dense when it was packed (weft_weight_pack) */
     a.src = t->packed->form->data;
     a.dst = weft_raw(y);
     WEFT_OP_RUN(c, &unpack, unpack, a);
-    return weft_ok(c) ? y : NULL;
+    return weft_ok(c) ? weft_cast(c, y, t->type) : NULL;
 }
 
 weft_tensor *weft_plain(weft_ctx *c, const char *who, weft_tensor *t) {
-    if (t->storage || c->shape_only) return t;
+    if (c->shape_only) return t;
+    if (t->storage) return weft_storage_bring(c, who, t->storage) ? t : NULL;
     if (t->packed) return unpacked(c, who, t);
     weft_fail(c, WEFT_E_ARGUMENT, "%s: %s was made in a shape-only run and has no data", who, DESCRIBE(t));
     return NULL;

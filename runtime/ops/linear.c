@@ -36,7 +36,7 @@ static void backward_x(weft_ctx *c, const weft_entry *e, const weft_tensor *dy, 
     weft_tensor *w = weft_kept(e, 1);
     bool adds;
     weft_tensor *dx = weft_gradient_begin(c, e, 0, f->type, &adds);
-    weft_storage *packed = dx ? weft_weight_pack_back(c, e->op, w) : NULL;
+    weft_storage *packed = dx ? weft_weight_pack_back(c, e->op, w, f->wtype) : NULL;
     if (!packed) return;
     weft_gemm_args a = { .type = f->type, .wtype = f->wtype, .m = f->m, .n = f->k, .k = f->n, .x = weft_raw(dy),
                          .ldx = ldy, .w = packed->data, .residual = adds ? weft_raw(dx) : NULL, .ldr = f->k,
@@ -93,10 +93,11 @@ weft_tensor *weft_linear(weft_ctx *c, weft_tensor *x, weft_tensor *w, weft_tenso
     weft_tensor *y = weft_tensor_make(c, op->name, x->type, x->rank, shape);
     if (!y || c->shape_only) return weft_op_end(c, op, y);
     if (!(x = rows_of(c, x, &stride))) return NULL;
-    weft_storage *packed = weft_weight_pack(c, op, w);
+    const weft_dtype wtype = weft_weight_type(c, w, x->type);
+    weft_storage *packed = weft_weight_pack(c, op, w, wtype);
     if (!packed) return NULL;
     weft_gemm_args a = {
-        .type = x->type, .wtype = w->type, .m = m, .n = n, .k = k, .x = weft_raw(x), .ldx = stride, .w = packed->data,
+        .type = x->type, .wtype = wtype, .m = m, .n = n, .k = k, .x = weft_raw(x), .ldx = stride, .w = packed->data,
         .bias = weft_raw(b), .residual = weft_raw(residual), .ldr = n, .act = act, .y = weft_raw(y), .ldy = n,
     };
     c->flops += 2.0 * (double)a.m * (double)a.n * (double)a.k;

@@ -63,8 +63,8 @@ template <typename T> static T *shared_memory() { return static_cast<T *>(fake_s
 void fake_run(const std::function<void()> &kernel, const void *function, dim3 grid, dim3 block, size_t shared);
 /* Puts work into a stream's queue. */
 cudaError_t fake_enqueue(cudaStream_t stream, std::function<void()> work);
-/* After the queue is done: work on the host that may touch the device's memory. */
-int fake_run_now(cudaStream_t stream, const std::function<int()> &work);
+/* For such work: the device fails; whoever waits next is told. */
+void fake_fail(cudaStream_t stream);
 
 /* ---- launches ----------------------------------------------------------------------------------------------- */
 

@@ -21,7 +21,10 @@
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
 #endif
 
-struct fake_stream { std::deque<std::function<void()>> work; };
+struct fake_stream {
+    std::deque<std::function<void()>> work;
+    cudaError_t late;                   /* what became of it; stays */
+};
 struct fake_event { cudaStream_t stream; };
 struct fake_pool {};
 
@@ -32,6 +35,7 @@ enum : size_t { GAP = 256, MOST_QUEUED = 512, RANGE = (size_t)64 << 30 };
 std::recursive_mutex lock;
 typedef std::lock_guard<std::recursive_mutex> guard;
 char *range;                            /* of the device's addresses */
+int key = -1;                           /* of that range; −1: none */
 size_t high;                            /* how much of it was ever used */
 std::map<char *, size_t> used;          /* the blocks: where, how many bytes */
 size_t used_bytes;
@@ -54,8 +58,14 @@ size_t total_bytes() {
     return value ? strtoull(value, nullptr, 10) : (size_t)2 << 30;
 }
 
+/* Access to the device's memory, for the thread that has the lock. A protection key changes it in a few cycles; where the
+ * processor has none, mprotect() walks through all of its pages. */
 void gate(bool open) {
-    if (high && mprotect(range, (high + 4095) / 4096 * 4096, open ? PROT_READ | PROT_WRITE : PROT_NONE)) abort();
+    if (key >= 0) {
+        if (pkey_set(key, open ? 0 : PKEY_DISABLE_ACCESS)) abort();
+    } else if (high && mprotect(range, (high + 4095) / 4096 * 4096, open ? PROT_READ | PROT_WRITE : PROT_NONE)) {
+        abort();
+    }
 }
 
 void drain(fake_stream *s) {
@@ -84,6 +94,8 @@ char *place(size_t bytes) {
         void *p = mmap(nullptr, RANGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (p == MAP_FAILED) return nullptr;
         range = (char *)p;
+        key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+        if (key >= 0 && pkey_mprotect(range, RANGE, PROT_READ | PROT_WRITE, key)) key = -1;
     }
     const size_t size = (bytes + GAP - 1) / GAP * GAP + GAP;
     char *at = range + GAP;
@@ -92,17 +104,8 @@ char *place(size_t bytes) {
         at = b.first + (b.second + GAP - 1) / GAP * GAP + GAP;
     }
     if (at + size > range + RANGE) return nullptr;
-    if ((size_t)(at + size - range) > high) {
-        high = (size_t)(at + size - range);
-        gate(false);
-    }
+    if ((size_t)(at + size - range) > high) high = (size_t)(at + size - range);
     return at;
-}
-
-void fill(char *p, size_t from, size_t bytes, int value) {
-    gate(true);
-    memset(p + from, value, bytes);
-    gate(false);
 }
 
 } // namespace
@@ -126,8 +129,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
     if (device) return say(cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
     strcpy(p->name, "emulated device");
-    p->major = mode("old device") ? 6 : 8;
-    p->minor = mode("old device") ? 1 : 6;
+    p->major = mode("old device") ? 6 : mode("turing") ? 7 : 8;
+    p->minor = mode("old device") ? 1 : mode("turing") ? 5 : 6;
     p->multiProcessorCount = 2;
     p->totalGlobalMem = total_bytes();
     return cudaSuccess;
@@ -170,14 +173,7 @@ cudaError_t fake_enqueue(cudaStream_t stream, std::function<void()> work) {
     return cudaSuccess;
 }
 
-int fake_run_now(cudaStream_t stream, const std::function<int()> &work) {
-    guard g(lock);
-    drain(stream);
-    gate(true);
-    const int status = work();
-    gate(false);
-    return status;
-}
+void fake_fail(cudaStream_t stream) { stream->late = cudaErrorLaunchFailure; }
 
 cudaError_t fake_check_launch(const cudaLaunchConfig_t &c, const void *function) {
     const uint64_t threads = (uint64_t)c.blockDim.x * c.blockDim.y * c.blockDim.z;
@@ -204,7 +200,7 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *) {
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-    *stream = new fake_stream;
+    *stream = new fake_stream{ {}, cudaSuccess };
     return cudaSuccess;
 }
 
@@ -217,7 +213,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     guard g(lock);
     drain(stream);
-    return cudaSuccess;
+    return say(stream->late);
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
@@ -252,28 +248,30 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
 cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream) {
     guard g(lock);
     if (!stream || !bytes) return say(cudaErrorInvalidValue);
-    drain(stream);                      /* the range may grow, and queued work has it open */
     if (bytes > total_bytes() || used_bytes > total_bytes() - bytes) return say(cudaErrorMemoryAllocation);
     char *at = place(bytes);
     if (!at) return say(cudaErrorMemoryAllocation);
     used[at] = bytes;
     used_bytes += bytes;
-    ASAN_UNPOISON_MEMORY_REGION(at, bytes);
-    fill(at, 0, bytes, 0xff);
     *p = at;
-    return cudaSuccess;
+    return fake_enqueue(stream, [=] {
+        ASAN_UNPOISON_MEMORY_REGION(at, bytes);
+        memset(at, 0xff, bytes);
+    });
 }
 
 cudaError_t cudaFreeAsync(void *p, cudaStream_t stream) {
     guard g(lock);
     auto i = used.find((char *)p);
     if (i == used.end()) return say(cudaErrorInvalidValue);
-    drain(stream);
-    fill(i->first, 0, i->second, 0xff);
-    ASAN_POISON_MEMORY_REGION(i->first, i->second);
-    used_bytes -= i->second;
+    char *at = i->first;
+    const size_t bytes = i->second;
+    used_bytes -= bytes;
     used.erase(i);
-    return cudaSuccess;
+    return fake_enqueue(stream, [=] {
+        memset(at, 0xff, bytes);
+        ASAN_POISON_MEMORY_REGION(at, bytes);
+    });
 }
 
 cudaError_t cudaMallocManaged(void **p, size_t bytes, unsigned) {

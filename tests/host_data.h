@@ -1,0 +1,30 @@
+/* A tensor's values where the host can read them, also those on a device. */
+#ifndef WEFT_TEST_HOST_DATA_H
+#define WEFT_TEST_HOST_DATA_H
+
+#include "runtime/internal.h"
+#include "tests/test.h"
+
+/* weft_data(), or a copy that lives as long as the test. NULL for NULL, and with the context's error set. */
+__attribute__((unused)) static void *host_data(weft_tensor *t) {
+    static struct copy { struct copy *next; char bytes[]; } *copies;
+    void *data = weft_data(t);
+    if (data || !t) return data;
+    const size_t bytes = (size_t)weft_count(t) * weft_dtype_size(weft_type(t));
+    struct copy *copy = malloc(sizeof *copy + bytes);
+    if (!copy || weft_read(t->ctx, t, copy->bytes, bytes)) {
+        free(copy);
+        return NULL;
+    }
+    copy->next = copies;
+    copies = copy;
+    return copy->bytes;
+}
+
+/* The device of a test that asks for this one: the tests of the CPU also run on the emulated GPU (CMakeLists.txt). */
+__attribute__((unused)) static const char *test_device(const char *device) {
+    const char *other = getenv("WEFT_TEST_ON");
+    return other && !strcmp(device, "cpu") ? other : device;
+}
+
+#endif
