@@ -195,7 +195,6 @@ template <typename T> static int by_width(const weft_env *env, const attention_g
     return both<T, 48>(env, t);
 }
 
-/* The one place that chooses; a library's kernel, where it is faster, would be asked for here. */
 static int choose(const weft_env *env, weft_dtype type, const attention_grad_task &t) {
     const bool fits = t.shape.d <= MOST_WIDTH && multiplies(cuda_queue_of(env), type, grad_kernel<bf16, 48, true>);
     if (!fits) return attention_grad_tiles(env, type, t);
