@@ -14,6 +14,7 @@ local o = weft.args {
     { "batch", 16, "pictures a step", min = 1 },
     { "steps", 11000, "steps", min = 1 },
     { "lessons", "250,400,800,1500", "steps of the first lessons, which are easier; see shapes_data.lua" },
+    { "review", 0.4, "share of the lesson before in the last one, so that it is not forgotten", min = 0, max = 1 },
     { "lr", 1e-3, "learning rate; after a warm-up it falls as a cosine" },
     { "timestep_mean", 2.0, "of the timesteps' logits, which are normal, at first: what stands where is decided where there is most noise" },
     { "timestep_last", 0.0, "what it has become at the end" },
@@ -66,6 +67,7 @@ local function batch(number)
     local lesson = #ends
     while number <= ends[lesson] do lesson = lesson - 1 end
     for i = 1, o.batch do
+        local lesson = lesson == #shapes.lessons and r.uniform(0, 1) < o.review and lesson - 1 or lesson
         rows[i] = first[lesson] + r.below(last[lesson] - first[lesson] + 1)
         texts[i] = r.uniform(0, 1) < o.dropout and "" or captions[rows[i] + 1]
     end
