@@ -61,6 +61,7 @@ struct fiber {
 struct warp { uint64_t slots[8][32]; unsigned next; };
 
 std::vector<fiber> fibers;
+stack stacks[MOST_THREADS];             /* each some fibre's own */
 warp warps[MOST_THREADS / 32];
 fiber *running;
 unsigned threads;                       /* of a block */
@@ -152,7 +153,7 @@ void body() {
 void make(fiber *f) {
     void *p = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) give_up("no memory for stacks");
-    f->own = new stack;
+    f->own = &stacks[f - &fibers[0]];
     f->own->memory = (char *)p;
 #if defined(__x86_64__)
     void **top = (void **)(f->own->memory + STACK) - 8;
