@@ -13,7 +13,7 @@ local function score(m, o, each)
     for first = 1, count, 8 do
         local prompts = {}
         for i = first, math.min(first + 7, count) do prompts[#prompts + 1] = shapes.pair_caption(shapes.held_list[i]) end
-        local drawn = sd.sample(m, { prompts = prompts, steps = o.steps or 25, guidance = o.guidance or 4, scheduler = o.scheduler or "ddim",
+        local drawn = sd.sample(m, { prompts = prompts, steps = o.steps or 25, guidance = o.guidance or 2, scheduler = o.scheduler or "ddim",
             seed = (o.seed or 1) + first, width = 64, height = 64 })
         for i, prompt in ipairs(prompts) do
             local spec, seen = shapes.held_list[first + i - 1], check.describe(drawn:slice(1, i, 1), shapes)
@@ -34,7 +34,7 @@ if (arg[0] or ""):match "shapes_score%.lua$" then
         { "model", "shapes", "name of the model" },
         { "count", #shapes.held_list, "how many of the pairs", min = 1, max = #shapes.held_list },
         { "steps", 25, "", min = 1 },
-        { "guidance", 4.0, "" },
+        { "guidance", 2.0, "" },
         { "scheduler", "ddim", "", choices = { "ddpm", "ddim", "pndm", "unipc", "euler_discrete", "dpmsolver_multistep" } },
         { "seed", 1, "", seed = true },
         { "output", nil, "file for a picture of all 40, row by row" },
