@@ -9,7 +9,7 @@ echo "Built $top/build/weft. Drawing \"a red circle above a blue square\":"
 cat <<END
 
 The same with another text and another seed:
-    $top/build/weft run $top/graphs/shapes.json --models $top/examples/models --set 2.text="three yellow stars on a black background" --set 5.seed=7
+    $top/build/weft run $top/graphs/shapes.json --models $top/examples/models --set 2.text="a yellow star left of a green triangle on a black background" --set 5.seed=7
 With a Stable Diffusion 1.x checkpoint (.safetensors) in models/checkpoints:
     $top/build/weft run $top/graphs/txt2img.json --set 4.ckpt_name=NAME.safetensors --set 6.text="what it shows"
 Its path is printed; \`weft run\` on that picture draws it again. How fast this machine is: $top/build/weft bench sd15-unet vae-decode
