@@ -578,6 +578,14 @@ typedef struct weft_kernels {
     int (*mem_copy)(const weft_env *env, void *dst, const void *src, size_t bytes);
     /* Waits until all that the queue was asked is done, and answers for it. NULL where there is no device. */
     int (*wait)(const weft_env *env);
+    /* Recording. From record_begin() to record_end() what the queue is asked is noted and not done; replay() then asks for all of
+     * it again, at once. Meanwhile memory may be had and not be given back, and copies between host and device fail.
+     * record_begin() answers WEFT_K_NO_CASE where nothing is to be recorded. After record_end() the queue works as before, also
+     * where it failed: *recording is then NULL. All four are NULL where there is no device. */
+    int (*record_begin)(const weft_env *env);
+    int (*record_end)(const weft_env *env, void **recording);
+    int (*replay)(const weft_env *env, void *recording);
+    void (*record_free)(void *stream, void *recording);
     /* What the device has, and has free. NULL where there is no device. */
     void (*mem_info)(void *stream, size_t *available, size_t *total);
 

@@ -53,8 +53,8 @@ static void unet_setup(weft_ctx *c, bench_state *s) {
 }
 
 static void unet_run(weft_ctx *c, bench_state *s) {
-    weft_unet2d_condition(c, weft_root(s->tree), &weft_unet_sd15,
-                          &(weft_unet_inputs){ .sample = s->in[0], .timesteps = s->in[1], .context = s->in[2] });
+    weft_unet_predict(c, weft_root(s->tree), &weft_unet_sd15,
+                      &(weft_unet_inputs){ .sample = s->in[0], .timesteps = s->in[1], .context = s->in[2] });
 }
 
 /* Half of Stable Diffusion 1.5's UNet in width: 138 million weights, all of them trained. */

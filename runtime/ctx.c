@@ -100,6 +100,7 @@ weft_ctx *weft_ctx_new(const weft_options *options) {
     weft_memory_init(c, o);
     if (c->env.stream) {
         c->memory.relieve = weft_packed_relieve;
+        c->memory.forget = weft_record_forget;
         c->memory.relieve_user = c;
     }
     weft_set_compute_type(c, o->dtype);
@@ -123,6 +124,7 @@ void weft_ctx_free(weft_ctx *c) {
     if (!c) return;
     weft_tape_end(c);
     weft_scope_flush(c);
+    weft_records_free(c);
     c->closed = true;
     if (!c->tensors) destroy(c);
 }

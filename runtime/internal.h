@@ -28,7 +28,16 @@ typedef struct weft_block {
     struct weft_block *newer, *older;       /* whole, cached: by age */
     struct weft_block *left, *right;        /* part: its neighbours in the chunk */
     struct weft_chunk *chunk;               /* NULL: whole */
+    const struct weft_hold *hold;           /* whole: whose it is, NULL: nobody's */
 } weft_block;
+
+/* The memory of recorded work (record.c): nobody else gets it while the recording is there. Open, while it is recorded,
+ * it is what requests are met from; at rest, all of it counts as cached, for it can be given up; in use, all of it is live. */
+typedef struct weft_hold {
+    weft_block *free;
+    size_t bytes, free_bytes;
+    bool rests;
+} weft_hold;
 
 typedef struct weft_memory {
     void *(*os_alloc)(void *user, size_t bytes);
@@ -44,7 +53,9 @@ typedef struct weft_memory {
     weft_block *parts;                      /* free ones */
     weft_block *scratch;                    /* what kernels hold */
     bool (*relieve)(void *user);            /* gives up what can be made again; false: there is nothing. NULL: none */
-    void *relieve_user;
+    bool (*forget)(void *user);             /* gives up a hold at rest; false: there is none. NULL: none */
+    void *relieve_user;                     /* of both */
+    weft_hold *hold;                        /* the open one, or NULL */
     size_t refused;                         /* the size that was last asked for in vain */
     bool refused_by_limit;
 } weft_memory;
@@ -70,6 +81,11 @@ void weft_part_drop(weft_memory *m, weft_block *b, size_t bytes);
 weft_block *weft_block_take(weft_memory *m, size_t bytes);      /* NULL: refused; weft_memory_fail() then tells */
 void weft_block_give(weft_memory *m, weft_block *b);            /* to the cache; takes NULL */
 weft_status weft_memory_fail(weft_ctx *c, const char *who);
+/* Lays a hold to rest: the open one, or one in use. */
+void weft_hold_rest(weft_memory *m, weft_hold *h);
+void weft_hold_use(weft_memory *m, weft_hold *h);
+/* Gives its free blocks to the cache, and ends it; what tensors still have of it goes there when they go. */
+void weft_hold_end(weft_memory *m, weft_hold *h);
 /* For weft_env: owner is the weft_memory. Called on the context's thread only. */
 void *weft_scratch_alloc(void *owner, size_t bytes);
 void weft_scratch_release(void *owner, void *p, size_t bytes);
@@ -114,6 +130,8 @@ struct weft_ctx {
     bool recompute;
     struct weft_packed *newest, *oldest;    /* on a device: packed weights that can be made again, by their last use */
     uint64_t packings, packed_ever;     /* uses of such weights; how many there were */
+    struct weft_record *recordings;  /* record.c; the one that was used last first */
+    uint64_t weights_changed;           /* grows whenever a frozen weight is another, or lies elsewhere */
     int64_t tensors;                    /* alive; a context that is freed before its last tensor goes with it */
     bool closed;
 };
@@ -275,6 +293,9 @@ weft_storage *weft_weight_pack(weft_ctx *c, const weft_op *op, weft_tensor *w, w
 /* The same turned over, for the gradient by the input: (k, n), the taps of a window in reverse order. Never kept. */
 weft_storage *weft_weight_pack_back(weft_ctx *c, const weft_op *op, weft_tensor *w, weft_dtype type);
 void weft_packed_free(weft_packed *p);      /* takes NULL */
+/* For weft_memory.forget: gives up the recording that is longest unused. */
+bool weft_record_forget(void *ctx);
+void weft_records_free(weft_ctx *c);
 /* For weft_memory.relieve: drops one packed weight that nothing uses now and whose plain form the host has. */
 bool weft_packed_relieve(void *ctx);
 

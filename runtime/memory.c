@@ -9,7 +9,7 @@
  * whole: they come from the back end one by one, and from the cache for requests of the same size.
  *
  * When fresh memory is needed, the oldest of the cache goes first where live + cached would come over the limit, or
- * over a bound: a quarter more than was ever live, or 64 MiB over what is live now.
+ * over a bound: a quarter more than was ever live, or 64 MiB over what is live now. Recordings' memory goes last.
  */
 #include "runtime/internal.h"
 
@@ -128,7 +128,9 @@ static weft_block *cache_take(weft_memory *m, size_t size) {
 static void shrink(weft_memory *m, size_t most) {
     while (m->cached > most) {
         weft_block *part = weft_part_oldest(m), *whole = m->oldest;
-        if (part && (!whole || part->stamp < whole->stamp)) {
+        if (!part && !whole) {
+            if (!m->forget || !m->forget(m->relieve_user)) return;
+        } else if (part && (!whole || part->stamp < whole->stamp)) {
             weft_part_drop(m, part, m->cached - most);
         } else {
             cache_remove(m, whole);
@@ -171,6 +173,62 @@ static weft_block *take_part(weft_memory *m, size_t size) {
     return NULL;
 }
 
+/* ---- holds ------------------------------------------------------------------------------------------------------- */
+
+static void add_free(weft_memory *m, weft_hold *h, weft_block *b) {
+    weft_list_add(&h->free, b);
+    h->free_bytes += b->size;
+    m->cached += b->size;
+}
+
+static void take_free(weft_memory *m, weft_hold *h, weft_block *b) {
+    weft_list_remove(&h->free, b);
+    h->free_bytes -= b->size;
+    m->cached -= b->size;
+}
+
+/* For the open hold: nothing is given up for it, as no memory can be given back while work is recorded. */
+static weft_block *take_held(weft_memory *m, size_t size) {
+    weft_hold *h = m->hold;
+    weft_block *b = h->free;
+    while (b && b->size != size) b = b->next;
+    if (b) return take_free(m, h, b), b;
+    b = cache_take(m, size);
+    if (!b && m->limit && (size > m->limit || m->live + m->cached > m->limit - size)) return NULL;
+    if (!b && !(b = create(m, size))) return NULL;
+    b->hold = h;
+    h->bytes += size;
+    return b;
+}
+
+void weft_hold_rest(weft_memory *m, weft_hold *h) {
+    const size_t lent = h->bytes - (m->hold == h ? h->free_bytes : 0);
+    m->live -= lent;
+    m->cached += lent;
+    h->rests = true;
+    if (m->hold == h) m->hold = NULL;
+}
+
+void weft_hold_use(weft_memory *m, weft_hold *h) {
+    m->live += h->bytes;
+    m->cached -= h->bytes;
+    h->rests = false;
+    if (m->live > m->peak) m->peak = m->live;
+    if (m->live > m->high) m->high = m->live;
+}
+
+void weft_hold_end(weft_memory *m, weft_hold *h) {
+    if (m->hold == h) weft_hold_rest(m, h);
+    m->cached -= h->bytes - h->free_bytes;
+    m->live += h->bytes - h->free_bytes;
+    for (weft_block *b; (b = h->free);) {
+        take_free(m, h, b);
+        b->hold = NULL;
+        cache_put(m, b);
+    }
+    *h = (weft_hold){ 0 };
+}
+
 /* ---- blocks ------------------------------------------------------------------------------------------------------ */
 
 static weft_block *refuse(weft_memory *m, size_t bytes, bool by_limit) {
@@ -189,9 +247,9 @@ static bool over_limit(weft_memory *m, size_t size) {
 weft_block *weft_block_take(weft_memory *m, size_t bytes) {
     if (bytes > most_bytes) return refuse(m, bytes, m->limit != 0);
     const size_t step = bytes < LARGE ? STEP : WEFT_PAGE, size = bytes ? (bytes + step - 1) / step * step : step;
-    if (over_limit(m, size)) return refuse(m, size, true);
-    weft_block *b = m->divides && size >= LARGE ? take_part(m, size) : take_whole(m, size);
-    while (!b && m->relieve && m->relieve(m->relieve_user)) b = take_whole(m, size);
+    if (!m->hold && over_limit(m, size)) return refuse(m, size, true);
+    weft_block *b = m->hold ? take_held(m, size) : m->divides && size >= LARGE ? take_part(m, size) : take_whole(m, size);
+    while (!b && !m->hold && m->relieve && m->relieve(m->relieve_user)) b = take_whole(m, size);
     if (!b) return refuse(m, size, false);
     m->live += size;
     if (m->live > m->peak) m->peak = m->live;
@@ -202,9 +260,14 @@ weft_block *weft_block_take(weft_memory *m, size_t bytes) {
 void weft_block_give(weft_memory *m, weft_block *b) {
     if (!b) return;
     m->live -= b->size;
+    if (m->hold && b->hold == m->hold) {
+        add_free(m, m->hold, b);
+        return;
+    }
+    b->hold = NULL;
     if (b->chunk) weft_part_give(m, b);
     else cache_put(m, b);
-    if (m->limit && m->live + m->cached > m->limit) shrink(m, m->live < m->limit ? m->limit - m->live : 0);
+    if (m->limit && !m->hold && m->live + m->cached > m->limit) shrink(m, m->live < m->limit ? m->limit - m->live : 0);
 }
 
 /* ---- scratch of kernels ------------------------------------------------------------------------------------------ */

@@ -69,6 +69,7 @@ static bool reshape(weft_ctx *c, weft_tree *t, uint32_t node, int rank, const in
     if (view) {
         weft_unref(t->nodes[node].tensor);
         t->nodes[node].tensor = weft_ref(view);
+        c->weights_changed++;
         param_mark(t, node);
         weft_storage_leave(view->storage);
     }
@@ -132,7 +133,8 @@ weft_tensor *param_vector(weft_ctx *c, weft_params p, const char *name, weft_ini
     struct param_node *node = &at.tree->nodes[at.node];
     if (node->cast && weft_type(node->cast) == type) return node->cast;
     weft_tensor *cast = weft_cast(c, t, type);
-    if (cast && at.tree->frozen && !node->trained && !weft_is_shape_only(c)) {
+    if (cast && at.tree->frozen && !node->trained && !weft_is_shape_only(c) && !c->memory.hold) {
+        c->weights_changed++;
         weft_unref(node->cast);
         node->cast = weft_ref(cast);
     }

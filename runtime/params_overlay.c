@@ -74,6 +74,7 @@ static bool append(weft_ctx *c, weft_tree *t, uint32_t node, const weft_delta *d
     }
     while (*last) last = &(*last)->next;
     *last = d;
+    c->weights_changed++;
     *d = (struct param_delta){ NULL, weft_ref(delta->up), weft_ref(delta->down), delta->scale };
     return true;
 }

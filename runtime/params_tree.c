@@ -182,6 +182,7 @@ void param_put(weft_tree *t, uint32_t node, weft_tensor *tensor, struct param_pi
     t->nodes[node].tensor = weft_ref(tensor);
     t->nodes[node].pin = pin;
     t->count++;
+    t->ctx->weights_changed++;
     param_mark(t, node);
     drop_list(t);
     for (uint32_t i = node; !t->nodes[i].filled; i = t->nodes[i].parent) t->nodes[i].filled = true;
@@ -215,6 +216,7 @@ weft_status weft_tree_add(weft_ctx *c, weft_tree *t, const char *name, weft_tens
 
 void weft_tree_set_frozen(weft_tree *t, bool frozen) {
     t->frozen = frozen;
+    t->ctx->weights_changed++;
     for (uint32_t i = 0; i < t->node_count; i++) {
         param_mark(t, i);
         if (frozen) continue;

@@ -81,12 +81,14 @@ bool weft_storage_bring(weft_ctx *c, const char *who, weft_storage *s) {
     }
     host_copy(c, &weft_op_write, s->copy->data, s->host, s->bytes);
     s->data = s->copy->data;
+    c->weights_changed++;
     if (!weft_ok(c)) weft_storage_leave(s);
     return weft_ok(c);
 }
 
 void weft_storage_leave(weft_storage *s) {
-    if (!s || !s->host) return;
+    if (!s || !s->copy) return;
+    s->ctx->weights_changed++;
     weft_block_give(&s->ctx->memory, s->copy);
     s->copy = NULL;
     s->data = NULL;
@@ -354,6 +356,7 @@ void weft_tensor_mark_parameter(weft_tensor *t, bool frozen, void (*on_packed)(v
 void weft_tensor_changed(weft_tensor *t) {
     if (!t || !t->storage) return;
     t->storage->version++;
+    if (t->frozen) t->storage->ctx->weights_changed++;
     weft_packed_free(t->packed);
     t->packed = NULL;
 }

@@ -143,6 +143,46 @@ TEST(reference) {
     all_cases("odd", context("reference", 2, WEFT_PRECISION_EXACT), WEFT_F32, EXACT);
 }
 
+static bool count_progress(void *user, const char *what, int64_t done, int64_t total) {
+    (void)what; (void)done; (void)total;
+    ++*(int *)user;
+    return true;
+}
+
+/* A loop's evaluations are those of the plain model; a GPU runs through its blocks twice, and replays them after. */
+TEST(again_and_again) {
+    static const char *const names[] = { "sd1", "sdxl" };
+    for (int i = 0; i < 2; i++) {
+        struct model m;
+        if (!open_model(&m, context("cpu", 1, WEFT_PRECISION_EXACT), names[i], WEFT_F32)) return;
+        weft_tree_set_frozen(m.tree, true);
+        weft_ctx *c = m.c;
+        weft_scope s = weft_scope_named(c, "case");
+        weft_unet_inputs in = inputs(&m, 0);
+        const size_t bytes = (size_t)weft_count(in.sample) / (size_t)m.config.in_channels * (size_t)m.config.out_channels * 4;
+        float *got = malloc(bytes), *want = malloc(bytes);
+        int told = 0;
+        for (int k = 0; k < 4; k++) {
+            weft_scope step = weft_scope_named(c, "step");
+            in.timesteps = weft_full(c, WEFT_F32, WEFT_SHAPE(1), 900 - 200 * k);
+            in.sample = weft_affine(c, in.sample, 1, 0.01 * k);
+            weft_set_progress(c, count_progress, &told);
+            weft_tensor *y = weft_unet_predict(c, weft_root(m.tree), &m.config, &in);
+            weft_set_progress(c, NULL, NULL);
+            if (!y || weft_read(c, y, got, bytes)) TEST_FAIL("%s", weft_message(c));
+            y = weft_unet2d_condition(c, weft_root(m.tree), &m.config, &in);
+            if (!y || weft_read(c, y, want, bytes)) TEST_FAIL("%s", weft_message(c));
+            CHECK(!memcmp(got, want, bytes));
+            in.sample = weft_scope_end(c, step, in.sample);
+        }
+        CHECK_EQ(told, (getenv("WEFT_TEST_ON") ? 2 : 4) * (2 * m.config.blocks + 2));
+        free(got);
+        free(want);
+        weft_scope_end(c, s, NULL);
+        close_model(&m);
+    }
+}
+
 /* In f64, as gradients are checked. The sinusoids are then in f64 too, PyTorch's in f32: up to 3e-5 apart at t = 500, which
  * the model dampens. */
 TEST(double_precision) {

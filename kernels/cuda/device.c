@@ -189,6 +189,7 @@ void cuda_close(void *stream) {
         cuda_check(trim(q), "cudaMemPoolTrimTo");
         cuda_products_free(q);
         cuda_stages_free(q);
+        if (q->side) cuda_check(cudaStreamDestroy(q->side), "cudaStreamDestroy");
         cuda_check(cudaStreamDestroy(q->stream), "cudaStreamDestroy");
     }
     free(q);
@@ -210,8 +211,8 @@ void *cuda_mem_alloc(void *stream, size_t bytes) {
     if (!bytes) bytes = 1;
     if (q->managed)
         return cuda_check(cudaMallocManaged(&p, bytes, cudaMemAttachGlobal), "cudaMallocManaged") ? NULL : p;
-    cudaError_t status = cudaMallocAsync(&p, bytes, q->stream);
-    if (status == cudaErrorMemoryAllocation) {
+    cudaError_t status = cudaMallocAsync(&p, bytes, q->recording ? q->side : q->stream);
+    if (status == cudaErrorMemoryAllocation && !q->recording) {
         cudaGetLastError();
         status = trim(q);
         if (status == cudaSuccess) status = cudaMallocAsync(&p, bytes, q->stream);

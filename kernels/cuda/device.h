@@ -33,6 +33,8 @@ typedef struct cuda_queue {
     int capability;             /* 75, 80, … */
     bool sync;                  /* WEFT_CUDA_SYNC */
     bool managed;               /* WEFT_CUDA_MANAGED: memory that the host may touch too, for tests */
+    bool recording;             /* graph.c */
+    cudaStream_t side;          /* where memory is asked for meanwhile; NULL: not yet */
     cuda_stage stage[2];
     int turn;                   /* the one that is being filled */
     struct cuda_products *products;     /* cuBLASLt's and cuDNN's part; NULL until it is needed */
@@ -58,6 +60,11 @@ int cuda_wait(const weft_env *env);
 void cuda_mem_info(void *stream, size_t *available, size_t *total);
 const char *cuda_describe(void);
 const char *cuda_last_error(void);
+/* graph.c */
+int cuda_record_begin(const weft_env *env);
+int cuda_record_end(const weft_env *env, void **recording);
+int cuda_replay(const weft_env *env, void *recording);
+void cuda_record_free(void *stream, void *recording);
 /* transfer.c */
 int cuda_mem_copy(const weft_env *env, void *dst, const void *src, size_t bytes);
 void cuda_stages_free(cuda_queue *q);

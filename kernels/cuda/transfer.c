@@ -97,6 +97,7 @@ int cuda_mem_copy(const weft_env *env, void *dst, const void *src, size_t bytes)
     int status = cuda_enter(q);
     if (status || !bytes) return status;
     if ((status = on_device(dst, &to)) || (status = on_device(src, &from))) return status;
+    if (q->recording && !(to && from)) return cuda_fail("copy", "between host and device, while work is recorded");
     if (to && from) return cuda_asked(q, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, q->stream), "copy");
     if (to) return to_device(q, dst, src, bytes);
     if (from) return to_host(q, dst, src, bytes);

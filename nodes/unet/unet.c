@@ -1,7 +1,7 @@
 /* Any of the UNets behind one call: UNet2DConditionModel and UNet2DModel (unet2d_condition.c), and the Unet of
  * unet_rms.c. */
 #include "nodes/unet/unet2d_condition.h"
-
+#include "runtime/record.h"
 
 static weft_tensor *rms(weft_ctx *c, weft_params p, const weft_unet_config *config, const weft_unet_inputs *in) {
     weft_tensor *t = in->timesteps;
@@ -14,11 +14,31 @@ static weft_tensor *rms(weft_ctx *c, weft_params p, const weft_unet_config *conf
     return weft_unet_rms(c, p, &config->rms, in->sample, t, in->self_cond);
 }
 
-weft_tensor *weft_unet_predict(weft_ctx *c, weft_params p, const weft_unet_config *config, const weft_unet_inputs *in) {
+static weft_tensor *predict(weft_ctx *c, weft_params p, const weft_unet_config *config, const weft_unet_inputs *in) {
     if (config->rms.stages) return rms(c, p, config, in);
     if (!in->self_cond) return weft_unet2d_condition(c, p, config, in);
     weft_fail(c, WEFT_E_ARGUMENT, "unet: an estimate to condition on, but this model has no self_condition");
     return NULL;
+}
+
+struct call { weft_params p; const weft_unet_config *config; };
+
+static weft_tensor *run(weft_ctx *c, weft_tensor *const *in, void *user) {
+    const struct call *call = user;
+    return predict(c, call->p, call->config,
+                   &(weft_unet_inputs){ .sample = in[0], .timesteps = in[1], .context = in[2], .text_embeds = in[3],
+                                        .time_ids = in[4], .timestep_cond = in[5], .self_cond = in[6] });
+}
+
+weft_tensor *weft_unet_predict(weft_ctx *c, weft_params p, const weft_unet_config *config, const weft_unet_inputs *in) {
+    if (in->observe || !in->sample || !in->timesteps) return predict(c, p, config, in);
+    struct call call = { p, config };
+    weft_recordable r = { .run = run, .user = &call, .tree = p.tree };
+    weft_hash_bytes(&r.what, config, sizeof *config);
+    weft_hash_word(&r.what, p.node);
+    return weft_recorded(c, &r, 7,
+                         (weft_tensor *const[]){ in->sample, in->timesteps, in->context, in->text_embeds, in->time_ids,
+                                                 in->timestep_cond, in->self_cond });
 }
 
 /* On a small square and one timestep. The split of the added inputs does not matter to the shapes of the weights. */

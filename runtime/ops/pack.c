@@ -43,6 +43,7 @@ bool weft_packed_relieve(void *ctx) {
         for (p = c->newest; p->form->refs > 1; p = p->older) {}
     weft_tensor *w = p->weight;
     w->packed = NULL;
+    c->weights_changed++;
     weft_packed_free(p);
     return true;
 }
@@ -83,6 +84,7 @@ static void keep(weft_tensor *w, weft_storage *form, const weft_pack_args *how) 
     if (!p) return;
     *p = (weft_packed){ .form = form, .how = *how, .version = w->storage ? w->storage->version : 0 };
     form->refs++;
+    if (w->frozen) w->ctx->weights_changed++;
     weft_packed_free(w->packed);
     w->packed = p;
     if (w->storage && w->storage->host) {
@@ -129,7 +131,7 @@ static weft_storage *make_packed(weft_ctx *c, const weft_op *op, weft_tensor *w,
         if (plain) walk(plain, &how);
     }
     weft_storage *form = plain ? pack(c, op, weft_raw(plain), &how) : NULL;
-    if (form && w->parameter && !(w->requires_grad && c->tape)) keep(w, form, &how);
+    if (form && w->parameter && !(w->requires_grad && c->tape) && !c->memory.hold) keep(w, form, &how);
     return form;
 }
 

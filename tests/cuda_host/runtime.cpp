@@ -11,7 +11,9 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 #include <sys/mman.h>
+#include <vector>
 #include "cuda_runtime.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -24,6 +26,11 @@
 struct fake_stream {
     std::deque<std::function<void()>> work;
     cudaError_t late;                   /* what became of it; stays */
+    fake_graph *captured;               /* gets the work instead; NULL: nothing is captured */
+};
+struct fake_graph {
+    std::vector<std::function<void()>> work;
+    bool broken;
 };
 struct fake_event { cudaStream_t stream; };
 struct fake_pool {};
@@ -40,6 +47,7 @@ size_t high;                            /* how much of it was ever used */
 std::map<char *, size_t> used;          /* the blocks: where, how many bytes */
 size_t used_bytes;
 std::map<void *, size_t> locked, managed;
+std::set<fake_stream *> streams;
 std::map<const void *, int> shared_allowed;
 thread_local cudaError_t last;
 
@@ -77,6 +85,13 @@ void drain(fake_stream *s) {
         work();
     }
     gate(false);
+}
+
+/* What a stream cannot do while it is captured. Taking and giving back memory it could: the memory would be the graph's, which is
+ * not what Weft wants. */
+bool breaks_capture(fake_stream *s) {
+    if (s && s->captured) s->captured->broken = true;
+    return s && s->captured;
 }
 
 bool is_in(const std::map<void *, size_t> &list, const void *p) {
@@ -168,6 +183,10 @@ const char *cudaGetErrorString(cudaError_t status) {
 cudaError_t fake_enqueue(cudaStream_t stream, std::function<void()> work) {
     guard g(lock);
     if (!stream) return say(cudaErrorInvalidValue);
+    if (stream->captured) {
+        stream->captured->work.push_back(std::move(work));
+        return cudaSuccess;
+    }
     stream->work.push_back(std::move(work));
     if (stream->work.size() >= MOST_QUEUED) drain(stream);
     return cudaSuccess;
@@ -200,21 +219,61 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *) {
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-    *stream = new fake_stream{ {}, cudaSuccess };
+    guard g(lock);
+    *stream = new fake_stream{ {}, cudaSuccess, nullptr };
+    streams.insert(*stream);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     cudaStreamSynchronize(stream);
+    guard g(lock);
+    streams.erase(stream);
     delete stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     guard g(lock);
+    if (breaks_capture(stream)) return say(cudaErrorStreamCaptureUnsupported);
     drain(stream);
     return say(stream->late);
 }
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode) {
+    guard g(lock);
+    if (breaks_capture(stream)) return say(cudaErrorStreamCaptureUnsupported);
+    stream->captured = new fake_graph{ {}, false };
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    guard g(lock);
+    *graph = stream->captured;
+    stream->captured = nullptr;
+    if (!*graph) return say(cudaErrorInvalidValue);
+    if (!(*graph)->broken) return cudaSuccess;
+    delete *graph;
+    *graph = nullptr;
+    return say(cudaErrorStreamCaptureInvalidated);
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *ready, cudaGraph_t graph, unsigned long long) {
+    *ready = new fake_graph(*graph);
+    return mode("no graphs") ? (delete *ready, *ready = nullptr, say(cudaErrorMemoryAllocation)) : cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t ready, cudaStream_t stream) {
+    for (auto &work : ready->work) fake_enqueue(stream, work);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t ready) { return cudaGraphDestroy(ready); }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
     *event = new fake_event{ nullptr };
@@ -248,6 +307,9 @@ cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, size_t) { return cudaSuccess; }
 cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream) {
     guard g(lock);
     if (!stream || !bytes) return say(cudaErrorInvalidValue);
+    if (breaks_capture(stream)) return say(cudaErrorStreamCaptureUnsupported);
+    for (fake_stream *other : streams)  /* whose work may still use what was given back to it */
+        if (other != stream) drain(other);
     if (bytes > total_bytes() || used_bytes > total_bytes() - bytes) return say(cudaErrorMemoryAllocation);
     char *at = place(bytes);
     if (!at) return say(cudaErrorMemoryAllocation);
@@ -262,6 +324,7 @@ cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t stream) {
 
 cudaError_t cudaFreeAsync(void *p, cudaStream_t stream) {
     guard g(lock);
+    if (breaks_capture(stream)) return say(cudaErrorStreamCaptureUnsupported);
     auto i = used.find((char *)p);
     if (i == used.end()) return say(cudaErrorInvalidValue);
     char *at = i->first;
@@ -327,6 +390,8 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, enum cudaM
     const bool to = on_device(dst), from = on_device(src);
     if ((kind == cudaMemcpyHostToDevice && (from || !to)) || (kind == cudaMemcpyDeviceToHost && (to || !from))
         || (kind == cudaMemcpyDeviceToDevice && (!to || !from))) return say(cudaErrorInvalidValue);
+    if (((!from && !is_in(locked, src)) || (!to && !is_in(locked, dst))) && breaks_capture(stream))
+        return say(cudaErrorStreamCaptureUnsupported);
     if (!from && !is_in(locked, src)) {
         std::string held((const char *)src, bytes);
         return fake_enqueue(stream, [=] { memcpy(dst, held.data(), bytes); });
