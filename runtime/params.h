@@ -53,6 +53,12 @@ int64_t weft_tree_count(const weft_tree *t);
  * its deltas and adapters merged into the weights. */
 weft_status weft_tree_write(
     weft_ctx *c, weft_tree *t, const char *prefix, const char *path, weft_dtype type) WEFT_MUST_CHECK;
+/* The same as what weft_tree_add_folder() reads: folder/stem.safetensors, or, where the tensors have more than `most` bytes,
+ * shards of at most that many ("stem-00001-of-00003.safetensors"; a larger tensor has one to itself) and their index. What
+ * was written before a failure stays, so the folder had better be a weft_folder_out's. */
+weft_status weft_tree_write_folder(weft_ctx *c, weft_tree *t, const char *prefix, const char *folder, const char *stem,
+    weft_dtype type, int64_t most) WEFT_MUST_CHECK;
+#define WEFT_SHARDS_MOST 1000       /* of one model, written or read */
 
 /* ---- places --------------------------------------------------------------------------------------------- */
 

@@ -6,6 +6,7 @@
 
 #define PARAM_NAME_MOST 500             /* bytes of a full name */
 #define PARAM_ROOM 768                  /* room for a full name with the tree's in front */
+#define PARAM_STEM 200                  /* bytes of a stem of files of weights */
 #define PARAM_NOWHERE UINT32_MAX        /* a place that could not be made: no memory, and the error is set */
 
 /* Where a tensor lies in a file. */

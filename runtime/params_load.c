@@ -103,11 +103,11 @@ static void add_shards(weft_ctx *c, weft_tree *t, const char *folder, const char
 }
 
 weft_status weft_tree_add_folder(weft_ctx *c, weft_tree *t, const char *folder, const char *stem) {
-    char name[256];
+    char name[PARAM_STEM + 32];
     char *single = NULL, *index = NULL;
     if (!weft_ok(c)) return weft_error(c);
-    if (snprintf(name, sizeof name, "%s.safetensors.index.json", stem) >= (int)sizeof name)
-        return weft_fail(c, WEFT_E_ARGUMENT, "%s: a name of a file that is too long", stem);
+    if (strlen(stem) > PARAM_STEM) return weft_fail(c, WEFT_E_ARGUMENT, "%s: a name of a file that is too long", stem);
+    snprintf(name, sizeof name, "%s.safetensors.index.json", stem);
     index = weft_path_join(c, folder, name);
     snprintf(name, sizeof name, "%s.safetensors", stem);
     single = weft_path_join(c, folder, name);

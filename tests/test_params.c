@@ -496,6 +496,69 @@ TEST(shards) {
     end(c);
 }
 
+static int64_t bytes_of(weft_ctx *c, weft_tree *t) {
+    int64_t bytes = 0;
+    const char *name;
+    for (int64_t i = 0; i < weft_tree_count(t); i++) {
+        weft_tensor *p = weft_tree_plain(c, t, i, &name);
+        bytes += weft_count(p) * (int64_t)weft_dtype_size(weft_type(p));
+    }
+    return bytes;
+}
+
+/* `shards` files and their index, 0: the single file, and nothing else; removes them. */
+static void check_written(weft_ctx *c, const struct folder *f, const float *want, int shards) {
+    char path[128], name[64];
+    float out[32];
+    weft_tree *t = weft_tree_new(c, "m");
+    CHECK(weft_tree_add_folder(c, t, f->path, "m") == WEFT_OK);
+    CHECK(weft_tree_check(c, t, walk, NULL, true) == WEFT_OK);
+    CHECK(run(c, t, WEFT_F32, out) && !memcmp(want, out, sizeof out));
+    weft_tree_free(t);
+    CHECK_EQ(unlink(in(f, "m.safetensors", path)) == 0, !shards);
+    CHECK_EQ(unlink(in(f, "m.safetensors.index.json", path)) == 0, shards > 0);
+    for (int i = 1; i <= shards; i++) {
+        snprintf(name, sizeof name, "m-%05d-of-%05d.safetensors", i, shards);
+        CHECK(!unlink(in(f, name, path)));
+    }
+    CHECK(!rmdir(f->path) && !mkdir(f->path, 0755));        /* it is empty */
+}
+
+TEST(a_tree_is_written_in_shards) {
+    struct folder f = folder_new();
+    weft_ctx *c = context();
+    char stem[300];
+    float want[32];
+    weft_tree *t = made(c, WEFT_F32, 3);
+    CHECK(run(c, t, WEFT_F32, want));
+    const int64_t all = bytes_of(c, t);
+    CHECK(weft_tree_write_folder(c, t, "", f.path, "m", WEFT_F32, all) == WEFT_OK);
+    check_written(c, &f, want, 0);
+    CHECK(weft_tree_write_folder(c, t, "", f.path, "m", WEFT_F32, all - 1) == WEFT_OK);
+    check_written(c, &f, want, 2);
+    CHECK(weft_tree_write_folder(c, t, "", f.path, "m", WEFT_F32, 1) == WEFT_OK);
+    check_written(c, &f, want, 9);
+    memset(stem, 'm', sizeof stem);
+    stem[sizeof stem - 1] = 0;
+    CHECK_EQ(weft_tree_write_folder(c, t, "", f.path, stem, WEFT_F32, all), WEFT_E_ARGUMENT);
+    CHECK_HAS(weft_message(c), "a name of a file that is too long");
+    weft_clear(c);
+    weft_tree_free(t);
+    t = weft_tree_new(c, "m");
+    weft_scope s = weft_scope_named(c, "test");
+    for (int i = 0; i <= WEFT_SHARDS_MOST; i++) {
+        snprintf(stem, sizeof stem, "p.%d", i);
+        CHECK(weft_tree_add(c, t, stem, weft_full(c, WEFT_F32, WEFT_SHAPE(1), 1)) == WEFT_OK);
+    }
+    weft_scope_end(c, s, NULL);
+    CHECK_EQ(weft_tree_write_folder(c, t, "", f.path, "m", WEFT_F32, 4), WEFT_E_ARGUMENT);
+    CHECK_HAS(weft_message(c), "m.safetensors: would be 1001 shards of at most 4 bytes; there can be 1000");
+    weft_clear(c);
+    weft_tree_free(t);
+    folder_remove(&f, (const char *const[]){ NULL });
+    end(c);
+}
+
 TEST(foreign_types_are_named_when_asked_for) {
     weft_ctx *c = context();
     weft_tree *t = weft_tree_new(c, "m");
@@ -601,7 +664,8 @@ TEST(failing_memory_is_an_error) {
             if (t && making) weft_tree_make(t, WEFT_F16, 1);
             bool ok = t && (making || weft_tree_add_folder(c, t, f.path, "m") == WEFT_OK) &&
                 weft_tree_check(c, t, walk, NULL, true) == WEFT_OK && run(c, t, WEFT_F32, out) &&
-                weft_tree_write(c, t, "", copy, WEFT_F16) == WEFT_OK;
+                weft_tree_write(c, t, "", copy, WEFT_F16) == WEFT_OK &&
+                weft_tree_write_folder(c, t, "", f.path, "s", WEFT_F16, bytes_of(c, t) - 1) == WEFT_OK;
             ATTEMPT_WORKED(ok);
             if (c && !ok) CHECK_EQ(weft_error(c), WEFT_E_MEMORY);
             if (c) weft_clear(c);
@@ -610,7 +674,8 @@ TEST(failing_memory_is_an_error) {
             weft_ctx_free(c);
             CHECK_EQ(host_live, 0);
         }
-    folder_remove(&f, (const char *const[]){ "m.safetensors", "copy", NULL });
+    folder_remove(&f, (const char *const[]){ "m.safetensors", "copy", "s.safetensors.index.json",
+        "s-00001-of-00002.safetensors", "s-00002-of-00002.safetensors", NULL });
 }
 
 TEST_MAIN
