@@ -1,10 +1,20 @@
-/* New models from configurations, and models saved as diffusers' folders: what is read back is what was saved. */
+/* New models from configurations, and models saved as diffusers' folders, in shards too: what is read back is what was saved,
+ * and what cannot be saved leaves nothing behind. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "nodes/checkpoint/config_json.h"
+#include "nodes/loaders/loaders.h"
 #include "runtime/autograd.h"
 #include "runtime/file.h"
+#include "runtime/hash.h"
+#include "runtime/json.h"
+#include "tests/failing_malloc.h"
 #include "tests/node_bed.h"
 
 #define UNET "{\"block_out_channels\": [16, 32], \"down_block_types\": [\"CrossAttnDownBlock2D\", \"DownBlock2D\"], " \
@@ -92,19 +102,34 @@ static void same_trees(weft_ctx *c, weft_tree *want, weft_tree *got, double tole
     }
 }
 
+/* All three parts, as output/FOLDER. */
+static weft_status save(struct models *m, const char *folder, const char *dtype, const char *max_shard_size) {
+    weft_value none[1] = { 0 };
+    return CALL(&m->b, "DiffusersSave", none, IN_OBJECT("model", model_of(&m->model)), IN_OBJECT("clip", (weft_clip *)m->clip.object),
+                IN_OBJECT("vae", (weft_vae *)m->vae.object), IN_TEXT("folder", folder), IN_TEXT("dtype", dtype), IN_INT("latent_size", 8),
+                IN_TEXT("max_shard_size", max_shard_size));
+}
+
+/* Files and folders in a folder. */
+static int entries(const char *path) {
+    DIR *d = opendir(path);
+    int n = 0;
+    for (struct dirent *e; d && (e = readdir(d));) n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+    if (d) closedir(d);
+    return n;
+}
+
 static void same_text(const char *want, const char *got) {
     if (!want || !got || strcmp(want, got)) TEST_FAIL("configurations differ:\n%s\n%s", want, got);
     free((char *)want);
     free((char *)got);
 }
 
-static void round_trip(const char *dtype, double tolerance) {
+static void round_trip(const char *dtype, double tolerance, const char *max_shard_size) {
     struct models m = models_new();
     make_all(&m);
     weft_ctx *c = m.b.c;
-    weft_value none[1] = { 0 };
-    CHECK_EQ(CALL(&m.b, "DiffusersSave", none, IN_OBJECT("model", model_of(&m.model)), IN_OBJECT("clip", (weft_clip *)m.clip.object),
-                  IN_OBJECT("vae", (weft_vae *)m.vae.object), IN_TEXT("folder", "a/tiny"), IN_TEXT("dtype", dtype), IN_INT("latent_size", 8)), WEFT_OK);
+    CHECK_EQ(save(&m, "a/tiny", dtype, max_shard_size), WEFT_OK);
     weft_checkpoint *k = weft_checkpoint_open(c, below(&m, "output/a/tiny"), WEFT_PARTS_ALL, WEFT_PARTS_ALL);
     if (!k) TEST_FAIL("%s", weft_message(c));
     weft_model *u = model_of(&m.model);
@@ -133,8 +158,215 @@ static void round_trip(const char *dtype, double tolerance) {
     models_free(&m);
 }
 
-TEST(what_is_saved_is_read_back) { round_trip("f32", 0); }
-TEST(in_halves) { round_trip("f16", 5e-4); }        /* f16 rounds to 2⁻¹¹ of values that are at most 1 */
+TEST(what_is_saved_is_read_back) { round_trip("f32", 0, "10GB"); }
+TEST(in_halves) { round_trip("f16", 5e-4, "10GB"); }        /* f16 rounds to 2⁻¹¹ of values that are at most 1 */
+TEST(in_shards) { round_trip("f32", 0, "20KB"); }
+
+/* ---- shards ------------------------------------------------------------------------------------------------------------------------- */
+
+/* A shard: at most `most` bytes, or one tensor alone; its tensors are those of `whole`, to the byte, and the index puts them here. Returns
+ * their bytes. */
+static int64_t check_shard(weft_ctx *c, const char *path, const weft_safetensors *whole, const cJSON *map, int64_t most, int64_t *tensors) {
+    weft_safetensors *f = weft_st_open(c, path);
+    int64_t bytes = 0;
+    for (int64_t i = 0; f && i < weft_st_count(f); i++) {
+        const weft_st_entry *e = weft_st_at(f, i), *want = weft_st_find(whole, e->name);
+        CHECK(want && want->type == e->type && want->rank == e->rank && !memcmp(want->shape, e->shape, sizeof e->shape));
+        CHECK(want && want->bytes == e->bytes && !memcmp(want->data, e->data, e->bytes));
+        CHECK_STR(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(map, e->name)), strrchr(path, '/') + 1);
+        bytes += (int64_t)e->bytes;
+    }
+    if (!f) TEST_FAIL("%s", weft_message(c));
+    else if (bytes > most && weft_st_count(f) != 1) TEST_FAIL("%s: %d bytes", path, (int)bytes);
+    else CHECK_STR(weft_st_metadata(f, "format"), "pt");
+    *tensors += f ? weft_st_count(f) : 0;
+    weft_st_close(f);
+    return bytes;
+}
+
+/* A part's folder against the same part in one file: the index (which may not say a name twice: json.c) and all its shards. */
+static void check_part(const struct models *m, const char *part, const char *stem, int64_t most) {
+    weft_ctx *c = m->b.c;
+    char path[256];
+    snprintf(path, sizeof path, "%s/output/whole/%s/%s.safetensors", m->root, part, stem);
+    weft_safetensors *whole = weft_st_open(c, path);
+    snprintf(path, sizeof path, "%s/output/cut/%s/%s.safetensors.index.json", m->root, part, stem);
+    cJSON *index = weft_json_read(c, path, 1 << 20, 0);
+    const cJSON *map = cJSON_GetObjectItemCaseSensitive(index, "weight_map");
+    const cJSON *total = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(index, "metadata"), "total_size");
+    REQUIRE(whole && map);
+    snprintf(path, sizeof path, "%s/output/cut/%s", m->root, part);
+    const int shards = entries(path) - 2;       /* beside the configuration and the index */
+    int64_t bytes = 0, tensors = 0;
+    CHECK(shards > 1);
+    for (int i = 1; i <= shards; i++) {
+        snprintf(path, sizeof path, "%s/output/cut/%s/%s-%05d-of-%05d.safetensors", m->root, part, stem, i, shards);
+        bytes += check_shard(c, path, whole, map, most, &tensors);
+    }
+    CHECK_EQ(tensors, weft_st_count(whole));
+    CHECK_EQ(cJSON_GetArraySize(map), weft_st_count(whole));
+    CHECK_EQ(cJSON_GetNumberValue(total), bytes);
+    cJSON_Delete(index);
+    weft_st_close(whole);
+}
+
+TEST(shards_obey_the_limit) {
+    static const struct { const char *dtype, *limit; int64_t bytes; } cases[] = { { "f32", "20KB", 20000 }, { "f16", " 7.5 kib", 7680 } };
+    struct models m = models_new();
+    make_all(&m);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CHECK_EQ(save(&m, "whole", cases[i].dtype, "10GB"), WEFT_OK);
+        CHECK_EQ(save(&m, "cut", cases[i].dtype, cases[i].limit), WEFT_OK);
+        check_part(&m, "unet", "diffusion_pytorch_model", cases[i].bytes);
+        check_part(&m, "vae", "diffusion_pytorch_model", cases[i].bytes);
+        check_part(&m, "text_encoder", "model", cases[i].bytes);
+    }
+    models_free(&m);
+}
+
+static void add_to_hash(void *hash, const void *bytes, size_t n) { weft_hash_bytes(hash, bytes, n); }
+
+static weft_hash sign(const char *folder) {
+    weft_hash h = { 0 };
+    weft_sign_path(folder, add_to_hash, &h);
+    return h;
+}
+
+/* So that a graph loads a model again whose shards, or index, were exchanged. */
+TEST(every_shard_is_in_the_signature) {
+    struct models m = models_new();
+    make_all(&m);
+    CHECK_EQ(save(&m, "x", "f16", "40KB"), WEFT_OK);
+    DIR *d = opendir(below(&m, "output/x/vae"));
+    int files = 0;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        char path[400];
+        snprintf(path, sizeof path, "%s/output/x/vae/%s", m.root, e->d_name);
+        if (e->d_name[0] == '.') continue;
+        const weft_hash before = sign(below(&m, "output/x"));
+        CHECK(weft_hash_equal(before, sign(below(&m, "output/x"))));
+        CHECK(!utimensat(AT_FDCWD, path, (const struct timespec[]){ { 1, 0 }, { 1, 0 } }, 0));
+        if (weft_hash_equal(before, sign(below(&m, "output/x")))) TEST_FAIL("%s is not signed", path);
+        files++;
+    }
+    if (d) closedir(d);
+    CHECK_EQ(files, 5);
+    models_free(&m);
+}
+
+TEST(limits_are_read) {
+    static const struct { const char *text; int64_t bytes; } good[] = {
+        { "10GB", 10000000000 }, { "5MB", 5000000 }, { "3MiB", 3145728 }, { "1.5gb", 1500000000 }, { " 2 KB ", 2000 }, { "0.001KB", 1 }, { ".5MB", 500000 },
+        { "2TB", 2000000000000 }, { "1KiB", 1024 }, { "1gib", 1073741824 }, { "1TiB", 1099511627776 } };
+    static const char *const bad[] = { "", " ", "3", "GB", "10", "-3MB", "+3MB", "0GB", "0.0001KB", "3XB", "3MBs", "3 M B", "1e3MB", "0x10KB", "nanGB",
+                                       "infGB", "1.2.3MB", ".MB", "9999999999TB", "lots" };
+    struct models m = models_new();
+    make_all(&m);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        int64_t bytes = 0;
+        CHECK(weft_shard_size_read(good[i].text, &bytes));
+        CHECK_EQ(bytes, good[i].bytes);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char want[128];
+        snprintf(want, sizeof want, "max_shard_size: expected a size such as \"10GB\", \"500MB\" or \"3MiB\", found \"%s\"", bad[i]);
+        CHECK(save(&m, "x", "f32", bad[i]) != WEFT_OK);
+        CHECK_HAS(weft_message(m.b.c), want);
+        CHECK_HAS(weft_message(m.b.c), "DiffusersSave");
+        weft_clear(m.b.c);
+    }
+    CHECK(save(&m, "x", "f32", "0.001KB") == WEFT_OK);
+    CHECK_EQ(entries(below(&m, "output")), 1);
+    models_free(&m);
+}
+
+/* A graph that says it is told before anything runs. */
+TEST(a_bad_limit_in_a_graph) {
+    static const char text[] = "{\"3\": {\"class_type\": \"VAEFromConfig\", \"inputs\": {\"config\": \"{}\", \"seed\": 1}}, \"7\": {\"class_type\": "
+                               "\"DiffusersSave\", \"inputs\": {\"vae\": [\"3\", 0], \"folder\": \"x\", \"dtype\": \"f16\", \"latent_size\": 0%s}}}";
+    struct bed b = bed_new("cpu");
+    for (int i = 0; i < 2; i++) {
+        char graph[512];
+        snprintf(graph, sizeof graph, text, i ? ", \"max_shard_size\": \"lots\"" : "");      /* files from before it was there lack it */
+        weft_graph *g = weft_graph_parse(b.c, b.r, "graph", graph, strlen(graph));
+        weft_faults faults = { 0 };
+        REQUIRE(g);
+        CHECK_EQ(weft_graph_check(b.c, g, NULL, &faults), WEFT_OK);
+        CHECK_EQ(faults.count, i);
+        for (int k = 0; k < faults.count; k++) {
+            CHECK_STR(faults.items[k].node, "7");
+            CHECK_STR(faults.items[k].class_name, "DiffusersSave");
+            CHECK_HAS(faults.items[k].details, "max_shard_size: expected a size");
+        }
+        weft_clear(b.c);
+        weft_faults_free(&faults);
+        weft_graph_free(g);
+    }
+    bed_free(&b);
+}
+
+static weft_status save_vae(struct models *m, const char *max_shard_size) {
+    weft_value none[1] = { 0 };
+    return CALL(&m->b, "DiffusersSave", none, IN_OBJECT("vae", (weft_vae *)m->vae.object), IN_TEXT("folder", "x"), IN_TEXT("dtype", "f16"),
+                IN_TEXT("max_shard_size", max_shard_size));
+}
+
+/* As on a full disk: a shard does not go in (the largest have 4760 bytes), or only the index does not (12345). */
+TEST(a_failed_write_leaves_nothing) {
+    static const struct { rlim_t bytes; const char *file; } cases[] = { { 3000, "-of-" }, { 5500, "safetensors.index.json: " } };
+    struct models m = models_new();
+    make_all(&m);
+    signal(SIGXFSZ, SIG_IGN);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CHECK(!setrlimit(RLIMIT_FSIZE, &(struct rlimit){ cases[i].bytes, RLIM_INFINITY }));
+        CHECK_EQ(save_vae(&m, "1KB"), WEFT_E_FILE);
+        CHECK_HAS(weft_message(m.b.c), "cannot be written: File too large");
+        CHECK_HAS(weft_message(m.b.c), cases[i].file);
+        weft_clear(m.b.c);
+        CHECK_EQ(entries(below(&m, "output")), 0);
+    }
+    models_free(&m);
+}
+
+#ifdef FAILING_MALLOC
+/* The size of the index; there are three shards and the configuration beside it. */
+static int64_t saved_index(struct models *m) {
+    size_t size = 0;
+    char *text = weft_file_read(m->b.c, below(m, "output/x/vae/diffusion_pytorch_model.safetensors.index.json"), 1 << 20, &size);
+    CHECK_EQ(entries(below(m, "output/x/vae")), 5);
+    weft_text_free(text);
+    return text ? (int64_t)size : -1;
+}
+
+/* Saves with the first allocation failing, then the second, and so on, until none is left to fail. */
+TEST(a_save_without_memory_leaves_nothing) {
+    struct models m = models_new();
+    make_all(&m);
+    CHECK_EQ(save_vae(&m, "40KB"), WEFT_OK);            /* what is made once is made */
+    const int64_t index = saved_index(&m);
+    CHECK(weft_folder_remove(below(&m, "output/x")));
+    weft_memory_trim(m.b.c);
+    long n = 0;
+    for (; !test_failures; n++) {
+        const long before = live;
+        refused = false;
+        countdown = n;
+        const weft_status status = save_vae(&m, "40KB");
+        countdown = -1;
+        if (status && !refused) TEST_FAIL("failed although no allocation did: %s", weft_message(m.b.c));
+        if (status && status != WEFT_E_MEMORY && !strstr(weft_message(m.b.c), "memory")) TEST_FAIL("failure %ld: %s", n, weft_message(m.b.c));
+        CHECK_EQ(entries(below(&m, "output")), !status);
+        if (!status) CHECK_EQ(saved_index(&m), index);
+        if (!status) CHECK(weft_folder_remove(below(&m, "output/x")));
+        weft_clear(m.b.c);
+        weft_memory_trim(m.b.c);
+        if (live > before) TEST_FAIL("failure %ld: %ld allocations leaked", n, live - before);
+        if (!refused) break;
+    }
+    CHECK(n > 300);
+    models_free(&m);
+}
+#endif
 
 TEST(the_same_seed_makes_the_same_weights) {
     struct models m = models_new();

@@ -77,10 +77,19 @@ weft_checkpoint *weft_checkpoint_open(weft_ctx *c, const char *path, unsigned ne
  * or "tiny" (sd15's build, 20 MB in f32). All weights are made at once. */
 weft_checkpoint *weft_checkpoint_make(weft_ctx *c, const char *preset, weft_dtype type, uint64_t seed);
 
-/* Writes the parts that are here (trees that are not NULL) as a folder of diffusers, weights as `type`; the folder is there
- * whole or as it was before. latent_size: the side of the latents that the model is for; 0: not said. */
-weft_status weft_checkpoint_save(weft_ctx *c, const weft_checkpoint *k, const char *folder, weft_dtype type,
-                                 int latent_size) WEFT_MUST_CHECK;
+typedef struct weft_save_options {
+    weft_dtype type;            /* of the weights */
+    int latent_size;            /* the side of the latents that the model is for; 0: not said */
+    int64_t max_shard;          /* bytes of tensors: a part with more is written in shards of at most that many */
+} weft_save_options;
+
+/* Writes the parts that are here (trees that are not NULL) as a folder of diffusers; the folder is there whole or as it was
+ * before. */
+weft_status weft_checkpoint_save(weft_ctx *c, const weft_checkpoint *k, const char *folder,
+                                 const weft_save_options *o) WEFT_MUST_CHECK;
+
+/* "10GB", "500 MB", "3MiB", "1.5gb" to bytes: false where it is no such text, or less than 1 byte. */
+bool weft_shard_size_read(const char *text, int64_t *bytes);
 
 void weft_checkpoint_free(weft_checkpoint *k);      /* takes NULL */
 

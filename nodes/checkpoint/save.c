@@ -1,11 +1,17 @@
 /* Writing a checkpoint as a folder of diffusers; see checkpoint.h.
  *
  *   model_index.json    unet/ text_encoder/ vae/: config.json and weights    tokenizer/    scheduler/
+ *
+ * Weights are one file, or shards and their index, as save_pretrained(max_shard_size = "10GB") of diffusers and transformers
+ * writes them; what that text may be: huggingface_hub, parse_size_to_int, and in older versions convert_file_size_to_int,
+ * which has the units of 1024 too.
  */
 #include <cjson/cJSON.h>
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include "nodes/checkpoint/config_json.h"
@@ -38,17 +44,15 @@ static char *config_of(const weft_checkpoint *k, weft_part part, int latent_size
                                       known ? weft_tokenizer_pad(k->tokenizer) : k->text_config.eos);
 }
 
-static void save_part(weft_ctx *c, const weft_checkpoint *k, weft_part part, const char *folder, weft_dtype type,
-                      int latent_size) {
+static void save_part(weft_ctx *c, const weft_checkpoint *k, weft_part part, const char *folder,
+                      const weft_save_options *o) {
     weft_tree *tree = part == WEFT_NAMES_TEXT ? k->text : part == WEFT_NAMES_UNET ? k->unet : k->vae;
     const weft_part_row *row = &weft_part_rows[part];
-    char name[64], *own = tree ? make_folder(c, folder, row->folder) : NULL;
+    char *own = tree ? make_folder(c, folder, row->folder) : NULL;
+    const char *prefix = part == WEFT_NAMES_TEXT ? "text_model." : "";
     if (!own) return;
-    save_text(c, own, "config.json", config_of(k, part, latent_size));
-    snprintf(name, sizeof name, "%s.safetensors", row->stem);
-    char *path = weft_ok(c) ? weft_path_join(c, own, name) : NULL;
-    if (path && weft_tree_write(c, tree, part == WEFT_NAMES_TEXT ? "text_model." : "", path, type)) { /* told */ }
-    weft_text_free(path);
+    save_text(c, own, "config.json", config_of(k, part, o->latent_size));
+    if (weft_tree_write_folder(c, tree, prefix, own, row->stem, o->type, o->max_shard)) { /* told */ }
     weft_text_free(own);
 }
 
@@ -97,12 +101,34 @@ static char *index_json(const weft_checkpoint *k) {
     return text;
 }
 
-weft_status weft_checkpoint_save(weft_ctx *c, const weft_checkpoint *k, const char *folder, weft_dtype type,
-                                 int latent_size) {
+bool weft_shard_size_read(const char *text, int64_t *bytes) {
+    static const struct { const char *name; double bytes; } units[] = {
+        { "KB", 1e3 }, { "MB", 1e6 }, { "GB", 1e9 }, { "TB", 1e12 },
+        { "KiB", 0x1p10 }, { "MiB", 0x1p20 }, { "GiB", 0x1p30 }, { "TiB", 0x1p40 },
+    };
+    char *unit;
+    while (isspace((unsigned char)*text)) text++;
+    double value = strtod(text, &unit);
+    if (unit != text + strspn(text, "0123456789.")) return false;      /* a sign, "nan", 0x10, 1e3 */
+    while (isspace((unsigned char)*unit)) unit++;
+    size_t length = strlen(unit);
+    while (length && isspace((unsigned char)unit[length - 1])) length--;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (strlen(units[i].name) != length || strncasecmp(units[i].name, unit, length)) continue;
+        value *= units[i].bytes;
+        if (!(value >= 1 && value < 0x1p63)) return false;
+        *bytes = (int64_t)value;
+        return true;
+    }
+    return false;
+}
+
+weft_status weft_checkpoint_save(weft_ctx *c, const weft_checkpoint *k, const char *folder,
+                                 const weft_save_options *o) {
     weft_folder_out out;
     if (!weft_folder_create(c, &out, folder)) return weft_error(c);
     for (weft_part part = 0; part < WEFT_NAMES_PARTS && weft_ok(c); part++)
-        save_part(c, k, part, out.temporary, type, latent_size);
+        save_part(c, k, part, out.temporary, o);
     char *own = k->tokenizer ? make_folder(c, out.temporary, "tokenizer") : NULL;
     if (own && weft_tokenizer_save(c, k->tokenizer, own, k->text_config.positions)) { /* told */ }
     weft_text_free(own);

@@ -125,12 +125,26 @@ const weft_node weft_node_VAEFromConfig = {
 
 /* ---- DiffusersSave -------------------------------------------------------------------------------------------------------------------- */
 
-struct diffusers_save { weft_model *model; weft_clip *clip; weft_vae *vae; const char *folder; int dtype; int64_t latent_size; };
+struct diffusers_save { weft_model *model; weft_clip *clip; weft_vae *vae; const char *folder; int dtype; int64_t latent_size; const char *max_shard_size; };
+
+/* 0 with the error set. */
+static int64_t shard_bytes(weft_ctx *c, const char *text) {
+    int64_t bytes = 0;
+    if (!weft_shard_size_read(text, &bytes))
+        weft_fail(c, WEFT_E_ARGUMENT, "max_shard_size: expected a size such as \"10GB\", \"500MB\" or \"3MiB\", found \"%.100s\"", text);
+    return bytes;
+}
+
+static void save_check(weft_ctx *c, const void *self) {
+    const struct diffusers_save *n = self;
+    if (n->max_shard_size && !shard_bytes(c, n->max_shard_size)) { /* told */ }
+}
 
 static void save_run(weft_ctx *c, void *self) {
     struct diffusers_save *n = self;
     const weft_run_info *info = weft_run_info_of(c);
     char *path = weft_folders_place(c, info->folders, "output", n->folder);
+    const weft_save_options o = { dtype_of[n->dtype], (int)n->latent_size, shard_bytes(c, n->max_shard_size) };
     weft_checkpoint k = { .parts = 0 };
     if (n->model) {
         k.unet = n->model->weights->tree;
@@ -150,7 +164,7 @@ static void save_run(weft_ctx *c, void *self) {
     if (n->clip && n->clip->config.added)
         weft_fail(c, WEFT_E_ARGUMENT, "clip: it has new tokens, which are saved as a file of embeddings; a folder takes the text encoder they were made for");
     if (!n->model && !n->clip && !n->vae) weft_fail(c, WEFT_E_ARGUMENT, "neither model, clip nor vae: there is nothing to save");
-    if (path && weft_ok(c) && weft_checkpoint_save(c, &k, path, dtype_of[n->dtype], (int)n->latent_size) == WEFT_OK && info->wrote)
+    if (path && weft_ok(c) && weft_checkpoint_save(c, &k, path, &o) == WEFT_OK && info->wrote)
         info->wrote(info->user, "models", n->folder, "output");
     free(path);
 }
@@ -164,6 +178,8 @@ const weft_node weft_node_DiffusersSave = {
         WEFT_OPTIONAL_OBJECT_IN(struct diffusers_save, vae, "VAE", "the autoencoder"),
         WEFT_STRING_IN(struct diffusers_save, folder, "model", "name of the folder"),
         WEFT_CHOICE_IN(struct diffusers_save, dtype, dtypes, "f16", "of the weights"),
-        WEFT_INT_IN(struct diffusers_save, latent_size, 0, 0, 4096, 1, "the side of the latents the model is for; 0: not said"), { 0 } },
-    .run = save_run,
+        WEFT_INT_IN(struct diffusers_save, latent_size, 0, 0, 4096, 1, "the side of the latents the model is for; 0: not said"),
+        { "max_shard_size", "STRING", WEFT_PORT_STRING, WEFT_PORT_OPTIONAL, offsetof(struct diffusers_save, max_shard_size), 0, 0, 0, 0, "10GB", NULL, NULL,
+          "a part with more bytes of weights is written in files of at most that many: \"10GB\" (default), \"5MB\", \"3MiB\"" }, { 0 } },
+    .check = save_check, .run = save_run,
 };
