@@ -86,5 +86,5 @@ local run = weft.trainer {
 }
 run:run()
 if run.ema then run.ema:swap() end
-weft.node.DiffusersSave { model = unet, clip = clip, vae = vae, folder = o.name, dtype = "f16", latent_size = 16 }
+weft.node.DiffusersSave { model = unet, clip = clip, vae = vae, folder = o.name, dtype = "f16", latent_size = 16, max_shard_size = "3MB" }
 print(o.output .. "/" .. o.name)
