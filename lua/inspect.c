@@ -29,9 +29,10 @@ cJSON *inspect_row(cJSON *list) {
 
 /* ---- which kind it is -------------------------------------------------------------------------------------------- */
 
-enum kind { OTHER, FOLDER, PICTURE, WEIGHTS, GRAPH };
+enum kind { OTHER, FOLDER, PICTURE, WEIGHTS, SHARDS, GRAPH };
 
-/* By its first bytes: a picture's signature, the length and the brace of safetensors, or a brace behind white space. */
+/* By its first bytes: a picture's signature, the length and the brace of safetensors, or a brace behind white space; what
+ * is JSON and no graph, by its name. */
 static enum kind kind_of(const char *path) {
     struct stat st;
     unsigned char head[64] = { 0 };
@@ -45,7 +46,9 @@ static enum kind kind_of(const char *path) {
     if (n > 8 && head[8] == '{' && !head[4] && !head[5] && !head[6] && !head[7]) return WEIGHTS;
     if (n > 3 && !memcmp(head, "\xef\xbb\xbf", 3)) at = 3;
     while (at < n && strchr(" \t\r\n", head[at]) && head[at]) at++;
-    return at < n && head[at] == '{' ? GRAPH : OTHER;
+    if (at == n || head[at] != '{') return OTHER;
+    const char *slash = strrchr(path, '/');
+    return strstr(slash ? slash : path, ".safetensors.index.") ? SHARDS : GRAPH;
 }
 
 /* ---- pictures ---------------------------------------------------------------------------------------------------- */
@@ -84,6 +87,7 @@ static bool inspect(session *s, const char *path, cJSON *out) {
     switch (kind_of(path)) {
     case FOLDER: return inspect_model_folder(s, path, out);
     case PICTURE: return inspect_picture(s, path, out);
+    case SHARDS: return inspect_shards(s, path, out);
     case GRAPH: return inspect_graph_file(s, path, out);
     default: return inspect_weights(s, path, out);      /* its errors tell what other files are */
     }
@@ -118,7 +122,7 @@ int command_inspect(int argc, char **argv) {
     const cli_command command = {
         "inspect",
         "FILE …",
-        "Tells what is in a picture, a graph, a .safetensors file, or a folder of diffusers.",
+        "Tells what is in a picture, a graph, a .safetensors file, the index of such files, or a folder of diffusers.",
         "Weights are not read, only the heads of their files. The folders tell which of a graph's files are there.",
         options,
         1,

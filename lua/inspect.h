@@ -10,6 +10,8 @@ bool inspect_picture(session *s, const char *path, cJSON *out);
 bool inspect_graph_file(session *s, const char *path, cJSON *out);
 /* A .safetensors file. */
 bool inspect_weights(session *s, const char *path, cJSON *out);
+/* What names the shards of a model: "….safetensors.index.json". */
+bool inspect_shards(session *s, const char *path, cJSON *out);
 /* A folder of diffusers. */
 bool inspect_model_folder(session *s, const char *path, cJSON *out);
 

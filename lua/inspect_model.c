@@ -46,10 +46,10 @@ static void count_entry(struct group *g, const weft_st_entry *e) {
 }
 
 /* Groups of names that share `depth` parts; −1 where there are more than MOST_GROUPS. */
-static int group_names(const weft_safetensors *f, int depth, struct group *groups) {
+static int group_names(const weft_source *s, int depth, struct group *groups) {
+    const weft_st_entry *e;
     int count = 0;
-    for (int64_t i = 0; i < weft_st_count(f); i++) {
-        const weft_st_entry *e = weft_st_at(f, i);
+    for (int64_t i = 0; (e = weft_source_at(s, i)); i++) {
         size_t length = prefix_of(e->name, depth);
         int k = 0;
         while (k < count && (groups[k].length != length || memcmp(groups[k].name, e->name, length))) k++;
@@ -84,14 +84,15 @@ static void group_facts(const struct group *g, cJSON *row) {
     cJSON_AddStringToObject(row, "types", types);
 }
 
-static void tensor_facts(const weft_safetensors *f, cJSON *out) {
+static void tensor_facts(const weft_source *s, cJSON *out) {
+    const weft_st_entry *e;
     struct group groups[MOST_GROUPS], all = { 0 };
     int count = 0, found;
     for (int depth = DEEPEST; depth && count <= 0; depth--) {
-        found = group_names(f, depth, groups);
+        found = group_names(s, depth, groups);
         if (found >= 0) count = found;
     }
-    for (int64_t i = 0; i < weft_st_count(f); i++) count_entry(&all, weft_st_at(f, i));
+    for (int64_t i = 0; (e = weft_source_at(s, i)); i++) count_entry(&all, e);
     group_facts(&all, out);
     if (count < 2) return;
     qsort(groups, (size_t)count, sizeof *groups, by_name);
@@ -208,11 +209,28 @@ bool inspect_weights(session *s, const char *path, cJSON *out) {
     if (opened) {
         cJSON_AddStringToObject(out, "kind", "safetensors");
         taken_for(s, path, &source, out);
-        tensor_facts(source.files[0], out);
+        tensor_facts(&source, out);
         lora_facts(s, path, source.files[0], out);
         metadata_facts(source.files[0], out);
     }
     weft_source_close(&source);         /* it holds a list also where the file could not be opened */
+    return opened;
+}
+
+bool inspect_shards(session *s, const char *path, cJSON *out) {
+    weft_source source = { 0 };
+    const char *slash = strrchr(path, '/');
+    char *folder = strndup(slash ? path : ".", slash ? (size_t)(slash - path) + 1 : 1);
+    if (!folder) weft_fail(s->c, WEFT_E_MEMORY, "%s: no memory for its folder", path);
+    const bool opened = folder && weft_source_open_shards(s->c, &source, folder, slash ? slash + 1 : path) == WEFT_OK;
+    if (opened) {
+        cJSON_AddStringToObject(out, "kind", "index of shards");
+        cJSON_AddNumberToObject(out, "shards", source.count);
+        taken_for(s, folder, &source, out);
+        tensor_facts(&source, out);
+    }
+    weft_source_close(&source);
+    free(folder);
     return opened;
 }
 

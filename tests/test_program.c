@@ -331,6 +331,14 @@ static void check_models(weft_ctx *c, const char *top) {
     CHECK_HAS(r->out, "kind       folder of diffusers\n");
     CHECK_HAS(r->out, "family     Stable Diffusion 2\n");
     CHECK_HAS(r->out, "autoencoder   4 latent channels");
+    r = WEFT(top, "inspect", WEFT_SOURCE_DIR "/examples/models/shapes/unet/diffusion_pytorch_model.safetensors.index.json");
+    CHECK_EQ(r->status, 0);
+    CHECK_HAS(r->out, "kind        index of shards\n");
+    CHECK_HAS(r->out, "shards      3\n");
+    CHECK_HAS(r->out, "UNet  4 to 4 channels, 3 resolutions of 64 to 112, context 96\n");
+    CHECK_HAS(r->out, "tensors     326\n");
+    put_text(top, "folder/x.safetensors.index.json", "{\"weight_map\": {\"a\": \"gone.safetensors\"}}");
+    REFUSES(WEFT(top, "inspect", "folder/x.safetensors.index.json"), "folder/gone.safetensors", "No such file");
     weft_scope s = weft_scope_named(c, "lora");
     weft_st_item items[] = {
         { "lora_unet_mid_block_attn1_to_q.lora_down.weight", weft_full(c, WEFT_F32, WEFT_SHAPE(8, 32), 1), WEFT_F16 },

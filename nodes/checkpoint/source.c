@@ -9,9 +9,9 @@
 
 #include "runtime/file.h"
 #include "runtime/json.h"
+#include "runtime/params.h"
 
 #define INDEX_LIMIT ((size_t)16 << 20)
-#define MAX_SHARDS 1000
 
 bool weft_path_has_file(const char *folder, const char *name) {
     char path[4096];
@@ -81,8 +81,7 @@ static bool is_open(const weft_source *s, const char *name) {
     return false;
 }
 
-/* {"weight_map": {"tensor": "file", …}} */
-static weft_status open_shards(weft_ctx *c, weft_source *s, const char *folder, const char *index) {
+weft_status weft_source_open_shards(weft_ctx *c, weft_source *s, const char *folder, const char *index) {
     char *path = weft_path_join(c, folder, index);
     cJSON *tree = path ? weft_json_read(c, path, INDEX_LIMIT, 0) : NULL;
     const cJSON *map = cJSON_GetObjectItemCaseSensitive(tree, "weight_map"), *item;
@@ -93,8 +92,8 @@ static weft_status open_shards(weft_ctx *c, weft_source *s, const char *folder, 
         if (!cJSON_IsString(item) || !weft_path_is_plain(item->valuestring)) {
             weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: expected names of files in the same folder", path);
         } else if (!is_open(s, item->valuestring)) {
-            if (s->count == MAX_SHARDS)
-                weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: more than %d files", path, MAX_SHARDS);
+            if (s->count == WEFT_SHARDS_MOST)
+                weft_fail(c, WEFT_E_FORMAT, "%s: weight_map: more than %d files", path, WEFT_SHARDS_MOST);
             else if (open_in(c, s, folder, item->valuestring)) break;
         }
     }
@@ -115,7 +114,7 @@ weft_status weft_source_open_folder(weft_ctx *c, weft_source *s, const char *fol
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(name, sizeof name, names[i].format, stem);
         if (weft_path_has_file(folder, name))
-            return names[i].index ? open_shards(c, s, folder, name) : open_in(c, s, folder, name);
+            return names[i].index ? weft_source_open_shards(c, s, folder, name) : open_in(c, s, folder, name);
         size_t at = strlen(looked);
         snprintf(looked + at, sizeof looked - at, "%s%s", i ? ", " : "", name);
     }
@@ -146,11 +145,15 @@ static bool has_name(const void *user, const char *name) {
     return weft_source_find(user, name, NULL) != NULL;
 }
 
-static const char *name_at(const void *user, int64_t i) {
-    const weft_source *s = user;
+const weft_st_entry *weft_source_at(const weft_source *s, int64_t i) {
     for (int k = 0; k < s->count; i -= weft_st_count(s->files[k++]))
-        if (i < weft_st_count(s->files[k])) return weft_st_at(s->files[k], i)->name;
+        if (i < weft_st_count(s->files[k])) return weft_st_at(s->files[k], i);
     return NULL;
+}
+
+static const char *name_at(const void *user, int64_t i) {
+    const weft_st_entry *e = weft_source_at(user, i);
+    return e ? e->name : NULL;
 }
 
 weft_name_list weft_source_names(const weft_source *s) {
