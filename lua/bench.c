@@ -1,6 +1,7 @@
 /* `weft bench`: times models and operations, so that anyone can check what docs/performance.md says.
  *
- * A benchmark has one warm-up (weights are packed, memory is found) and then as many timed runs as asked; the median counts. Models
+ * A benchmark has one warm-up (weights are packed, memory is found; on a GPU a second, in which the evaluation is recorded) and then
+ * as many timed runs as asked; the median counts. Models
  * have Stable Diffusion 1.5's shapes and weights made from a seed. "gflops" counts multiplications and additions of the plain
  * algorithm (a Winograd convolution can so pass the machine's peak); "peak_bytes" is the most that tensors, packed weights and
  * scratch held; "peak_resident_bytes" is the process's, by the system's account.
@@ -13,6 +14,8 @@
 #include "lua/bench.h"
 #include "lua/cli.h"
 #include "lua/commands.h"
+#include "nodes/sampling/guide.h"
+#include "nodes/sampling/scheduler.h"
 #include "nodes/text/clip_text.h"
 #include "nodes/vae/autoencoder_kl.h"
 
@@ -55,6 +58,65 @@ static void unet_setup(weft_ctx *c, bench_state *s) {
 static void unet_run(weft_ctx *c, bench_state *s) {
     weft_unet_predict(c, weft_root(s->tree), &weft_unet_sd15,
                       &(weft_unet_inputs){ .sample = s->in[0], .timesteps = s->in[1], .context = s->in[2] });
+}
+
+/* 1024×1024 pixels; sizes, crops and pooled text as SDXL takes them. */
+static void sdxl_setup(weft_ctx *c, bench_state *s) {
+    int64_t n = s->o->batch ? s->o->batch : 2, side = s->o->size ? s->o->size / 8 : 128;
+    bench_make_tree(c, s, "unet", weft_unet_walk, &weft_unet_sdxl, bench_dtype(s));
+    s->in[0] = bench_noise(c, s, WEFT_SHAPE(n, side, side, 4));
+    s->in[1] = weft_ref(weft_full(c, WEFT_F32, WEFT_SHAPE(n), 500));
+    s->in[2] = bench_noise(c, s, WEFT_SHAPE(n, 77, 2048));
+    s->in[3] = bench_noise(c, s, WEFT_SHAPE(n, 1280));
+    s->in[4] = weft_ref(weft_full(c, WEFT_F32, WEFT_SHAPE(n, 6), 8.0 * (double)side));
+}
+
+static void sdxl_run(weft_ctx *c, bench_state *s) {
+    weft_unet_predict(c, weft_root(s->tree), &weft_unet_sdxl,
+                      &(weft_unet_inputs){ .sample = s->in[0], .timesteps = s->in[1], .context = s->in[2], .text_embeds = s->in[3],
+                                           .time_ids = s->in[4] });
+}
+
+/* A whole sampling: euler over SAMPLE_STEPS levels, both texts as one batch, guidance 7.5. */
+enum { SAMPLE_STEPS = 20 };
+
+static void sample_setup(weft_ctx *c, bench_state *s) {
+    int64_t n = s->o->batch ? s->o->batch : 1, side = s->o->size ? s->o->size / 8 : 64;
+    bench_make_tree(c, s, "unet", weft_unet_walk, &weft_unet_sd15, bench_dtype(s));
+    s->in[0] = weft_ref(weft_randn(c, s->rng, WEFT_F32, WEFT_SHAPE(n, side, side, 4)));
+    s->in[2] = bench_noise(c, s, WEFT_SHAPE(2 * n, 77, 768));
+}
+
+static weft_tensor *sample_step(weft_ctx *c, bench_state *s, const weft_scheduler *k, int i, weft_tensor *x, weft_sampler_state *state) {
+    const float t = (float)k->levels[i].timestep;
+    const int64_t n = weft_dim(x, 0);
+    weft_tensor *seen = weft_affine(c, x, k->levels[i].input, 0);
+    weft_tensor *both = weft_unet_predict(c, weft_root(s->tree), &weft_unet_sd15,
+                                          &(weft_unet_inputs){ .sample = weft_concat2(c, 0, seen, seen), .context = s->in[2],
+                                                               .timesteps = weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(1), &t) });
+    weft_tensor *out = weft_cfg_mix(c, weft_slice(c, both, 0, 0, n), weft_slice(c, both, 0, n, n), 7.5);
+    return weft_scheduler_step(c, k, i, x, out, WEFT_PREDICTION_EPSILON, state, NULL);
+}
+
+static void sample_run(weft_ctx *c, bench_state *s) {
+    const weft_scheduler_kind *const *kind = weft_scheduler_kinds;
+    while (strcmp((*kind)->name, "euler_discrete")) kind++;
+    weft_scheduler_config config = weft_scheduler_config_sd(WEFT_PREDICTION_EPSILON);
+    weft_scheduler *k = weft_scheduler_new(c, *kind, &config, 0, SAMPLE_STEPS);
+    weft_scheduler_config_free(&config);
+    weft_sampler_state state;
+    if (!k || !weft_sampler_state_begin(c, k, 0, &state)) return;
+    weft_tensor *x = weft_ref(weft_scheduler_add_noise(c, k, 0, NULL, s->in[0]));
+    for (int i = 0; i < k->count && weft_ok(c); i++) {
+        weft_scope step = weft_scope_named(c, "step");
+        weft_tensor *next = weft_ref(sample_step(c, s, k, i, x, &state));
+        weft_scope_end(c, step, NULL);
+        weft_unref(x);
+        x = next;
+    }
+    weft_unref(x);
+    weft_sampler_state_end(&state);
+    weft_object_unref(&k->object);
 }
 
 /* Half of Stable Diffusion 1.5's UNet in width: 138 million weights, all of them trained. */
@@ -170,6 +232,9 @@ static const op_case norm_grad_cases[] = { { 16, 16, 128, 0, 0 }, { 4, 64, 128, 
 
 static const bench operations[] = {
     { "sd15-unet", "one UNet evaluation, batch 2, 64×64 latents, 77 tokens", .setup = unet_setup, .run = unet_run },
+    { "sd15-sample", "20 steps of euler with guidance, 64×64 latents", .setup = sample_setup, .run = sample_run, .steps = SAMPLE_STEPS,
+      .large = true },
+    { "sdxl-unet", "SDXL's UNet, batch 2, 128×128 latents", .setup = sdxl_setup, .run = sdxl_run, .large = true },
     { "sd15-text", "the text encoder, batch 2, 77 tokens", .setup = text_setup, .run = text_run },
     { "vae-decode", "latent 64×64 to picture 512×512", .setup = decode_setup, .run = decode_run },
     { "vae-encode", "picture 512×512 to latent 64×64", .setup = encode_setup, .run = encode_run },
@@ -198,7 +263,7 @@ static const bench *bench_at(int i) {
 static int by_size(const void *a, const void *b) { return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b); }
 
 /* What one benchmark on one shape gave; of several shapes: the sums, and the largest memory. */
-typedef struct bench_result { double seconds, flops; size_t peak; } bench_result;
+typedef struct bench_result { double seconds, flops; size_t peak; int steps; } bench_result;
 
 static void shape_text(const op_case *op, char *out, size_t size) {
     const int64_t v[] = { op->a, op->b, op->c, op->d, op->e };
@@ -209,12 +274,13 @@ static void shape_text(const op_case *op, char *out, size_t size) {
 static void print_line(const char *name, const op_case *op, const bench_result *r) {
     char shape[96] = "";
     if (op) shape_text(op, shape, sizeof shape);
-    printf("%-18s %-26s %10.3f ms %9.1f GFLOP/s %9.1f MiB\n", name, shape, r->seconds * 1e3, r->flops / r->seconds / 1e9, (double)r->peak / 0x1p20);
+    printf("%-18s %-26s %10.3f ms %9.2f it/s %9.1f GFLOP/s %9.1f MiB\n", name, shape, r->seconds * 1e3, r->steps / r->seconds,
+           r->flops / r->seconds / 1e9, (double)r->peak / 0x1p20);
     fflush(stdout);
 }
 
 static void print_numbers(const bench_result *r) {
-    printf("\"seconds\": %.6g, \"gflops\": %.6g, \"peak_bytes\": %zu", r->seconds, r->flops / r->seconds / 1e9, r->peak);
+    printf("\"seconds\": %.6g, \"steps\": %d, \"gflops\": %.6g, \"peak_bytes\": %zu", r->seconds, r->steps, r->flops / r->seconds / 1e9, r->peak);
 }
 
 /* Once: the model, or the operation with, where wanted, its gradients. in[5] is the gradients' seed, made at the first run. */
@@ -240,9 +306,24 @@ static void run_once(weft_ctx *c, const bench *b, bench_state *s) {
     weft_tape_end(c);
 }
 
+static const char *const bench_types[] = { "f32", "f16", "bf16", NULL };
+static bool is_gpu(const bench_options *o) { return !strncmp(o->device, "cuda", 4); }
+
+/* The type where --dtype does not say: f32; on a GPU f16, bf16 for gradients, and f32 for weights that are trained, whose
+ * activations are then bf16. */
+static int default_dtype(const bench *b, const bench_options *o) {
+    const bool trained = b->run == train_run || b < operations || b >= operations + OPERATIONS;
+    return !is_gpu(o) || trained ? 0 : b->gradients ? 2 : 1;
+}
+
 /* One benchmark on one shape in a context of its own. */
-static int measure(const bench *b, const op_case *op, const bench_options *o, bench_result *out) {
-    weft_ctx *c = weft_ctx_new(&(weft_options){ .device = o->device, .threads = o->threads, .precision = (weft_precision)o->precision });
+static int measure(const bench *b, const op_case *op, const bench_options *given, bench_result *out) {
+    bench_options own = *given;
+    const bench_options *o = &own;
+    const char *computed = is_gpu(o) && o->dtype >= 0 ? bench_types[o->dtype] : NULL;
+    if (own.dtype < 0) own.dtype = default_dtype(b, o);
+    weft_ctx *c = weft_ctx_new(&(weft_options){ .device = o->device, .threads = o->threads, .precision = (weft_precision)o->precision,
+                                                .dtype = computed });
     if (!c) { fputs("weft bench: out of memory\n", stderr); return 1; }
     bench_state s = { .o = o, .op = op };
     double *seconds = calloc((size_t)o->runs, sizeof *seconds), flops = 0;
@@ -252,7 +333,7 @@ static int measure(const bench *b, const op_case *op, const bench_options *o, be
     if (weft_ok(c)) b->setup(c, &s);
     for (int i = 0; b->gradients && i < 5; i++)
         if (s.in[i]) weft_set_requires_grad(s.in[i], true);
-    for (int i = -1; i < o->runs && weft_ok(c); i++) {
+    for (int i = is_gpu(o) ? -2 : -1; i < o->runs && weft_ok(c); i++) {
         if (i == 0) weft_memory_reset_peak(c);
         weft_scope run = weft_scope_named(c, b->name);
         double before = weft_flops(c), start = now();
@@ -267,7 +348,7 @@ static int measure(const bench *b, const op_case *op, const bench_options *o, be
     else {
         qsort(seconds, (size_t)o->runs, sizeof *seconds, by_size);
         double median = o->runs % 2 ? seconds[o->runs / 2] : (seconds[o->runs / 2 - 1] + seconds[o->runs / 2]) / 2;
-        *out = (bench_result){ median, flops, weft_memory_peak(c) };
+        *out = (bench_result){ median, flops, weft_memory_peak(c), b->steps ? b->steps : 1 };
     }
     weft_scope_end(c, scope, NULL);
     for (int i = 0; i < 6; i++) weft_unref(s.in[i]);
@@ -288,7 +369,7 @@ static int run_bench(const bench *b, const bench_options *o) {
     if (o->json && cases) fputs("\"cases\": [", stdout);
     for (const op_case *op = cases ? cases : &none; op == &none || op->a; op++) {
         if (measure(b, cases ? op : NULL, o, &r)) return 1;
-        all = (bench_result){ all.seconds + r.seconds, all.flops + r.flops, r.peak > all.peak ? r.peak : all.peak };
+        all = (bench_result){ all.seconds + r.seconds, all.flops + r.flops, r.peak > all.peak ? r.peak : all.peak, r.steps };
         if (!o->json) print_line(b->name, cases ? op : NULL, &r);
         else if (cases) {
             char shape[96];
@@ -323,29 +404,33 @@ static const bench *find_bench(const char *name) {
 }
 
 int command_bench(int argc, char **argv) {
-    static const char *const precisions[] = { "fast", "exact", NULL }, *const types[] = { "f32", "f16", "bf16", NULL };
-    bench_options o = { .runs = 3, .device = "cpu" };
+    static const char *const precisions[] = { "fast", "exact", NULL };
+    const char *wish = getenv("WEFT_DEVICE");
+    bench_options o = { .runs = 3, .device = wish && *wish ? wish : "cpu", .dtype = -1 };
     const cli_option options[] = {
         { "threads", CLI_INT, &o.threads, "N", "threads (default: one for each core)", 1, 1024, NULL },
         { "runs", CLI_INT, &o.runs, "N", "timed runs after one warm-up; the median counts (default 3)", 1, 1000, NULL },
         { "precision", CLI_CHOICE, &o.precision, "P", "fast (default) or exact", 0, 0, precisions },
-        { "dtype", CLI_CHOICE, &o.dtype, "T", "type of the models' weights: f32 (default), f16, bf16", 0, 0, types },
+        { "dtype", CLI_CHOICE, &o.dtype, "T", "type of the weights, and on a GPU of all: f32, f16, bf16 (default: f32; on a GPU f16, to train bf16)", 0, 0,
+          bench_types },
         { "batch", CLI_INT, &o.batch, "N", "pictures at once, for models", 1, 64, NULL },
         { "size", CLI_INT, &o.size, "N", "the picture's side in pixels, for models (default 512)", 8, 8192, NULL },
-        { "device", CLI_TEXT, &o.device, "NAME", "cpu (default), cuda, cuda:1 … or reference", 0, 0, NULL },
+        { "device", CLI_TEXT, &o.device, "NAME", "cpu (default, or what WEFT_DEVICE says), cuda, cuda:1 … or reference", 0, 0, NULL },
         { "json", CLI_FLAG, &o.json, NULL, "print JSON: one object a benchmark, in a list where there are several", 0, 0, NULL },
         { 0 } };
-    char details[2048] = "Benchmarks (default: all of these):";
+    char details[2048] = "Benchmarks (default: all of these; those with * on a GPU):";
     for (int i = 0; bench_at(i); i++)
-        snprintf(details + strlen(details), sizeof details - strlen(details), "%s\n  %-18s %s",
-                 i == OPERATIONS ? "\nTraining steps, when named:" : "", bench_at(i)->name, bench_at(i)->summary);
+        snprintf(details + strlen(details), sizeof details - strlen(details), "%s\n  %-18s %s%s",
+                 i == OPERATIONS ? "\nTraining steps, when named:" : "", bench_at(i)->name, bench_at(i)->summary, bench_at(i)->large ? " *" : "");
     const cli_command command = { "bench", "[NAME …] [--threads N] [--json]", "Times models and operations on this machine.", details, options, 0, -1 };
     int count, parsed = cli_parse(&command, argc, argv, &count), status = 0;
     if (parsed != CLI_RUN) return parsed == CLI_HELP ? 0 : 1;
     const bench *chosen[64];
-    const int n = count ? (count < 64 ? count : 64) : OPERATIONS;
-    for (int i = 0; i < n; i++)
-        if (!(chosen[i] = count ? find_bench(argv[i]) : bench_at(i))) return 1;
+    int n = 0;
+    for (int i = 0; i < count && n < 64; i++)
+        if (!(chosen[n++] = find_bench(argv[i]))) return 1;
+    for (int i = 0; i < OPERATIONS && !count; i++)
+        if (!operations[i].large || is_gpu(&o)) chosen[n++] = &operations[i];
     if (o.json && n > 1) puts("[");
     for (int i = 0; i < n && !status; i++) {
         if (o.json && i) puts(",");

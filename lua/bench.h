@@ -30,6 +30,8 @@ typedef struct bench {
     weft_tensor *(*op)(weft_ctx *c, bench_state *s);        /* or an operation, on each of the cases */
     const struct op_case *cases;
     bool gradients;                                         /* of everything that goes into the operation, by a random seed */
+    int steps;                                              /* evaluations in a run; 0: one */
+    bool large;                                             /* by itself on a GPU only: a CPU takes minutes for it */
 } bench;
 
 /* Normal values of a shape, by the benchmark's generator: a reference of the caller's. */

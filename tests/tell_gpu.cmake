@@ -1,0 +1,11 @@
+# Read by ctest before it runs anything: says whether the tests named …_gpu will run, and if not, why.
+execute_process(COMMAND "$<TARGET_FILE:on_gpu>" RESULT_VARIABLE status OUTPUT_VARIABLE what ERROR_VARIABLE error)
+string(STRIP "${what}${error}" what)
+if(status EQUAL 0)
+  set(what "run on ${what}")
+elseif(status EQUAL 77)
+  set(what "are skipped: ${what}")
+else()
+  set(what "fail: ${what}")
+endif()
+message("The tests named …_gpu ${what}")
