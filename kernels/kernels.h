@@ -578,6 +578,9 @@ typedef struct weft_kernels {
     int (*mem_copy)(const weft_env *env, void *dst, const void *src, size_t bytes);
     /* Waits until all that the queue was asked is done, and answers for it. NULL where there is no device. */
     int (*wait)(const weft_env *env);
+    /* Marks how far the queue has been asked, and waits until it has done what it was asked before the last mark but one: so whoever
+     * asks is never more than two marks ahead. NULL where there is no device. */
+    int (*pace)(const weft_env *env);
     /* Recording. From record_begin() to record_end() what the queue is asked is noted and not done; replay() then asks for all of
      * it again, at once. Meanwhile memory may be had and not be given back, and copies between host and device fail.
      * record_begin() answers WEFT_K_NO_CASE where nothing is to be recorded. After record_end() the queue works as before, also

@@ -201,6 +201,12 @@ weft_status weft_wait(weft_ctx *c) {
     return weft_fail(c, WEFT_E_DEVICE, "%s: %s", c->kernels->name, c->kernels->last_error());
 }
 
+/* A bar that ran ahead of the device would say nothing, and what is asked for already cannot be cancelled. */
+static void keep_pace(weft_ctx *c) {
+    if (!c->kernels->pace || c->shape_only || c->kernels->pace(&c->env) == WEFT_K_OK) return;
+    weft_fail(c, WEFT_E_DEVICE, "%s: %s", c->kernels->name, c->kernels->last_error());
+}
+
 weft_dtype weft_compute_type(const weft_ctx *c) {
     if (c->compute >= 0) return (weft_dtype)c->compute;
     if (weft_on_host(c)) return WEFT_F32;
@@ -263,7 +269,8 @@ void weft_set_progress(weft_ctx *c, weft_progress_fn *fn, void *user) {
 
 bool weft_progress(weft_ctx *c, const char *what, int64_t done, int64_t total) {
     if (!weft_ok(c) || weft_cancelled(c)) return false;
-    if (c->progress && !c->progress(c->progress_user, what, done, total))
+    keep_pace(c);
+    if (weft_ok(c) && c->progress && !c->progress(c->progress_user, what, done, total))
         weft_fail(c, WEFT_E_CANCELLED, "%s: cancelled", what);
     return !weft_cancelled(c) && weft_ok(c);
 }

@@ -98,7 +98,8 @@ void weft_cancel(weft_ctx *c);
 /* Long work reports here: what ("unet", "load"), done of total steps. The callback returns false to cancel. */
 typedef bool weft_progress_fn(void *user, const char *what, int64_t done, int64_t total);
 void weft_set_progress(weft_ctx *c, weft_progress_fn *fn, void *user);
-/* Tells the callback; false, with the error set, when the work is to stop. */
+/* Tells the callback; false, with the error set, when the work is to stop. On a device it first waits until what was asked before the
+ * last report but one is done. */
 bool weft_progress(weft_ctx *c, const char *what, int64_t done, int64_t total);
 
 /* What a user should know of though the work goes on (keys of a file that match nothing): one line each. Without a

@@ -27,4 +27,15 @@ __attribute__((unused)) static const char *test_device(const char *device) {
     return other && !strcmp(device, "cpu") ? other : device;
 }
 
+/* Whether a test runs on a GPU (tests/on_gpu.c). */
+__attribute__((unused)) static bool on_gpu(void) { return getenv("WEFT_DEVICE") != NULL; }
+
+#ifdef WEFT_CUDA_EMULATED
+/* "cuda", which is the emulated device but on a GPU. */
+__attribute__((unused)) static const char *test_cuda(void) {
+    if (!on_gpu()) setenv("WEFT_CUDA_LIBRARY", WEFT_CUDA_EMULATED, 1);
+    return "cuda";
+}
+#endif
+
 #endif

@@ -7,8 +7,6 @@
 #define MODELS WEFT_SOURCE_DIR "/examples/models"
 #define GRAPH WEFT_SOURCE_DIR "/graphs/shapes.json"
 
-#ifdef WEFT_CUDA_EMULATED
-
 /* The graph's picture on a device in a type, drawn into a folder of the type's name. */
 static weft_tensor *drawn(weft_ctx *c, const char *top, const char *device, const char *type) {
     char path[512];
@@ -21,16 +19,12 @@ static weft_tensor *drawn(weft_ctx *c, const char *top, const char *device, cons
 /* 30 dB: no difference that an eye finds. */
 TEST(picture_in_each_type) {
     static const char *const types[] = { "f16", "bf16" };
-    const char *top = new_folder(), *device = getenv("WEFT_DEVICE");
-    if (!device) {
-        setenv("WEFT_CUDA_LIBRARY", WEFT_CUDA_EMULATED, 1);
-        device = "cuda";
-    }
+    const char *top = new_folder();
     weft_ctx *c = open_device("cpu");
     weft_tensor *want = drawn(c, top, "cpu", "f32");
     REQUIRE(want);
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        weft_tensor *got = drawn(c, top, device, types[i]);
+        weft_tensor *got = drawn(c, top, test_cuda(), types[i]);
         if (!got) { TEST_FAIL("%s", weft_message(c)); break; }
         weft_tensor *d = weft_subtract(c, got, want);
         const double error = weft_item(c, weft_reduce_all(c, WEFT_REDUCE_MEAN, weft_mul(c, d, d))), psnr = 20 * log10(255) - 10 * log10(error);
@@ -41,7 +35,5 @@ TEST(picture_in_each_type) {
     CLOSE(c);
     drop_folder(top);
 }
-
-#endif
 
 TEST_MAIN

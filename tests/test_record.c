@@ -5,9 +5,6 @@
 
 enum { ROWS = 3, WIDTH = 96 };
 
-/* Not on the emulated device (tests/on_gpu.c). */
-__attribute__((unused)) static bool on_gpu(void) { return getenv("WEFT_DEVICE") != NULL; }
-
 /* silu(x·wᵀ)·wᵀ + t, over and over; reads: also looks at a value, which no recording can do. */
 struct work { weft_tree *tree; int rounds, calls; bool reads, cancels; };
 
@@ -31,9 +28,6 @@ static weft_tensor *recorded(weft_ctx *c, struct work *w, weft_tensor *x, weft_t
 }
 
 static weft_ctx *open_work(struct work *w, const char *device) {
-#ifdef WEFT_CUDA_EMULATED
-    if (!on_gpu()) setenv("WEFT_CUDA_LIBRARY", WEFT_CUDA_EMULATED, 1);
-#endif
     weft_ctx *c = open_device(device);
     weft_scope s = weft_scope_named(c, "weights");
     *w = (struct work){ .tree = weft_tree_new(c, "net"), .rounds = 4 };
@@ -86,7 +80,7 @@ TEST(plainly_on_a_cpu) {
 /* Plainly, then recorded, then neither: also where shapes take turns, and after a weight was changed. */
 TEST(second_time) {
     struct work w;
-    weft_ctx *c = open_work(&w, "cuda");
+    weft_ctx *c = open_work(&w, test_cuda());
     for (int i = 0; i < 5; i++) {
         once(c, &w, (uint64_t)i, ROWS, true, i < 2);
         once(c, &w, (uint64_t)i, ROWS + 4, true, i < 2);
@@ -104,7 +98,7 @@ TEST(second_time) {
 /* Another tree at the same place in memory is another tree. */
 TEST(trees_that_follow_one_another) {
     struct work w;
-    weft_ctx *c = open_work(&w, "cuda");
+    weft_ctx *c = open_work(&w, test_cuda());
     for (int n = 0; n < 12; n++) {
         for (int i = 0; i < 3; i++) once(c, &w, (uint64_t)i, ROWS, true, i < 2);
         weft_tree_free(w.tree);
@@ -121,7 +115,7 @@ TEST(trees_that_follow_one_another) {
 /* Whose memory counts: live while it runs, cached while it rests, and given up when something else needs it. */
 TEST(memory) {
     struct work w;
-    weft_ctx *c = open_work(&w, "cuda");
+    weft_ctx *c = open_work(&w, test_cuda());
     once(c, &w, 1, 16, true, 1);
     const size_t live = weft_memory_live(c);
     weft_memory_reset_peak(c);
@@ -159,7 +153,7 @@ TEST(memory) {
 /* What cannot be recorded is tried twice and then done plainly; so it is where graphs cannot be had, or are not wanted. */
 TEST(what_cannot_be_recorded) {
     struct work w;
-    weft_ctx *c = open_work(&w, "cuda");
+    weft_ctx *c = open_work(&w, test_cuda());
     w.reads = true;
     once(c, &w, 1, ROWS, true, 1);
     for (int i = 0; i < 2; i++) once(c, &w, 2, ROWS, true, 2);
@@ -177,7 +171,7 @@ TEST(what_cannot_be_recorded) {
     unsetenv("WEFT_CUDA_GRAPHS");
     close_work(c, &w);
     setenv("WEFT_CUDA_SYNC", "1", 1);
-    c = open_work(&w, "cuda");
+    c = open_work(&w, test_cuda());
     for (int i = 0; i < 3; i++) once(c, &w, 3, ROWS, true, 1);
     close_work(c, &w);
     unsetenv("WEFT_CUDA_SYNC");
@@ -186,7 +180,7 @@ TEST(what_cannot_be_recorded) {
 TEST(cancelled) {
     for (int when = 0; when < 3; when++) {
         struct work w;
-        weft_ctx *c = open_work(&w, "cuda");
+        weft_ctx *c = open_work(&w, test_cuda());
         weft_tensor *x = noisy(c, WEFT_F32, 1, WEFT_SHAPE(ROWS, WIDTH));
         for (int i = 0; i < when; i++) CHECK(recorded(c, &w, x, NULL));
         if (when == 2) weft_cancel(c);

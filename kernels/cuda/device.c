@@ -189,6 +189,8 @@ void cuda_close(void *stream) {
         cuda_check(trim(q), "cudaMemPoolTrimTo");
         cuda_products_free(q);
         cuda_stages_free(q);
+        for (int i = 0; i < 2; i++)
+            if (q->mark[i]) cuda_check(cudaEventDestroy(q->mark[i]), "cudaEventDestroy");
         if (q->side) cuda_check(cudaStreamDestroy(q->side), "cudaStreamDestroy");
         cuda_check(cudaStreamDestroy(q->stream), "cudaStreamDestroy");
     }
@@ -199,6 +201,19 @@ int cuda_wait(const weft_env *env) {
     const cuda_queue *q = cuda_queue_of(env);
     const int status = cuda_enter(q);
     return status ? status : cuda_check(cudaStreamSynchronize(q->stream), "waiting");
+}
+
+/* The older mark is waited for, and then set anew. While work is recorded nothing is done that could be waited for. */
+int cuda_pace(const weft_env *env) {
+    cuda_queue *q = cuda_queue_of(env);
+    cudaEvent_t *mark = &q->mark[q->marks];
+    int status = cuda_enter(q);
+    if (status || q->recording) return status;
+    if (*mark) status = cuda_check(cudaEventSynchronize(*mark), "waiting");
+    else status = cuda_check(cudaEventCreateWithFlags(mark, cudaEventDisableTiming), "cudaEventCreate");
+    if (!status) status = cuda_check(cudaEventRecord(*mark, q->stream), "cudaEventRecord");
+    q->marks ^= 1;
+    return status;
 }
 
 /* ---- memory ------------------------------------------------------------------------------------------------- */

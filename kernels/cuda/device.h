@@ -35,6 +35,8 @@ typedef struct cuda_queue {
     bool managed;               /* WEFT_CUDA_MANAGED: memory that the host may touch too, for tests */
     bool recording;             /* graph.c */
     cudaStream_t side;          /* where memory is asked for meanwhile; NULL: not yet */
+    cudaEvent_t mark[2];        /* cuda_pace()'s last two; NULL: not yet */
+    int marks;                  /* which of them is older */
     cuda_stage stage[2];
     int turn;                   /* the one that is being filled */
     struct cuda_products *products;     /* cuBLASLt's and cuDNN's part; NULL until it is needed */
@@ -57,6 +59,7 @@ void cuda_close(void *stream);
 void *cuda_mem_alloc(void *stream, size_t bytes);
 void cuda_mem_free(void *stream, void *p, size_t bytes);
 int cuda_wait(const weft_env *env);
+int cuda_pace(const weft_env *env);
 void cuda_mem_info(void *stream, size_t *available, size_t *total);
 const char *cuda_describe(void);
 const char *cuda_last_error(void);

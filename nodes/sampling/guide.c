@@ -228,10 +228,14 @@ static weft_tensor *side_mean(weft_ctx *c, const weft_guide *g, const struct sum
 
 /* ---- guidance ------------------------------------------------------------------------------------------- */
 
-static double spread_of(weft_ctx *c, weft_tensor *t) {
-    double mean = weft_item(c, weft_reduce_all(c, WEFT_REDUCE_MEAN, t));
-    weft_tensor *d = weft_affine(c, t, 1, -mean);
-    return sqrt(weft_item(c, weft_reduce_all(c, WEFT_REDUCE_MEAN, weft_mul(c, d, d))));
+/* Each image's standard deviation, (N, 1, 1, 1). */
+static weft_tensor *spread_of(weft_ctx *c, weft_tensor *t) {
+    const int64_t n = weft_dim(t, 0);
+    weft_tensor *rows = weft_reshape(c, weft_contiguous(c, t), WEFT_SHAPE(n, weft_count(t) / (n ? n : 1)));
+    weft_tensor *mean = weft_reshape(c, weft_reduce(c, WEFT_REDUCE_MEAN, rows, 1), WEFT_SHAPE(n, 1));
+    weft_tensor *square = weft_unary(c, WEFT_UNARY_SQUARE, weft_subtract(c, rows, mean));
+    weft_tensor *deviation = weft_unary(c, WEFT_UNARY_SQRT, weft_reduce(c, WEFT_REDUCE_MEAN, square, 1));
+    return weft_reshape(c, deviation, WEFT_SHAPE(n, 1, 1, 1));
 }
 
 /* In units of v, guidance must not change the prediction's spread, image by image: a share `rescale` of the result is
@@ -240,22 +244,8 @@ static weft_tensor *rescaled(weft_ctx *c, weft_tensor *x, weft_tensor *positive,
                              double rescale) {
     double s = sigma * sigma + 1, unit = sqrt(s) / sigma;
     weft_tensor *vp = weft_axpby(c, unit / s, x, -unit, positive), *vm = weft_axpby(c, unit / s, x, -unit, mixed);
-    int64_t n = weft_dim(x, 0);
-    float *factor = malloc((size_t)n * sizeof *factor + 1);
-    if (!factor) {
-        weft_fail(c, WEFT_E_MEMORY, "guidance: out of memory for %lld images", (long long)n);
-        return NULL;
-    }
-    for (int64_t i = 0; weft_ok(c) && i < n; i++) {
-        weft_scope scope = weft_scope_named(c, "rescale");
-        double a = spread_of(c, weft_contiguous(c, weft_slice(c, vp, 0, i, 1)));
-        double b = spread_of(c, weft_contiguous(c, weft_slice(c, vm, 0, i, 1)));
-        factor[i] = (float)(rescale * a / b + 1 - rescale);
-        weft_scope_end(c, scope, NULL);
-    }
-    weft_tensor *f = weft_ok(c) ? weft_tensor_from(c, WEFT_F32, WEFT_SHAPE(n, 1, 1, 1), factor) : NULL;
-    free(factor);
-    return weft_axpby(c, 1 / s, x, -1 / unit, weft_mul(c, vm, f));
+    weft_tensor *factor = weft_affine(c, weft_div(c, spread_of(c, vp), spread_of(c, vm)), rescale, 1 - rescale);
+    return weft_axpby(c, 1 / s, x, -1 / unit, weft_mul(c, vm, factor));
 }
 
 /* One text a side over the whole picture is the usual case: guidance is then on the prediction, which is the same up to
