@@ -314,6 +314,16 @@ typedef struct weft_timestep_args {
     void *y;
 } weft_timestep_args;
 
+/* n numbers of Philox4x32-10 as PyTorch's CUDA generator lays them out (kernels/philox.h): uniform in [0, 1), or normal. Normal ones
+ * differ between back ends as their sines do; a GPU's are PyTorch's. type: f32 or f64. */
+typedef struct weft_philox_args {
+    weft_dtype type;
+    int uniform;
+    int64_t n, threads;
+    uint64_t seed, counter;             /* counter: of the first block of four */
+    void *y;
+} weft_philox_args;
+
 /* ---- gradients ------------------------------------------------------------------------------------------ */
 
 /* Each is named for its kernel: dy is the gradient of a scalar with respect to the kernel's y, dx what follows for its x.
@@ -540,7 +550,7 @@ typedef struct weft_adafactor_args {
     K(pack) K(unpack) K(gemm) K(matmul) K(conv2d) K(attention) \
     K(group_norm) K(layer_norm) K(softmax) \
     K(unary) K(affine) K(binary) K(axpby) K(geglu) K(copy) K(fill) K(reduce) \
-    K(resample) K(pad) K(embedding) K(timestep)
+    K(resample) K(pad) K(embedding) K(timestep) K(philox)
 
 #define WEFT_GRADIENT_KERNELS(K) \
     K(conv2d_grad_input) K(conv2d_grad_weight) K(attention_grad) \

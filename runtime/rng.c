@@ -74,23 +74,30 @@ uint64_t weft_rng_u64(weft_rng *r) {
 
 /* ---- numbers -------------------------------------------------------------------------------------------- */
 
+/* The kernel takes every case of both types. */
+static void philox(weft_rng *r, weft_dtype type, bool uniform, void *dst, int64_t n) {
+    const weft_env env = { .threads = 1 };
+    const weft_philox_args a = rng_philox_reals(r, type, uniform, dst, n);
+    weft_kernels_cpu()->philox(&env, &a);
+}
+
 void weft_rng_randn_f32(weft_rng *r, float *dst, int64_t n) {
-    if (r->kind == WEFT_RNG_CUDA) rng_philox_randn_f32(r, dst, n);
+    if (r->kind == WEFT_RNG_CUDA) philox(r, WEFT_F32, false, dst, n);
     else rng_mt_randn_f32(r, dst, n);
 }
 
 void weft_rng_randn_f64(weft_rng *r, double *dst, int64_t n) {
-    if (r->kind == WEFT_RNG_CUDA) rng_philox_randn_f64(r, dst, n);
+    if (r->kind == WEFT_RNG_CUDA) philox(r, WEFT_F64, false, dst, n);
     else rng_mt_randn_f64(r, dst, n);
 }
 
 void weft_rng_rand_f32(weft_rng *r, float *dst, int64_t n) {
-    if (r->kind == WEFT_RNG_CUDA) rng_philox_rand_f32(r, dst, n);
+    if (r->kind == WEFT_RNG_CUDA) philox(r, WEFT_F32, true, dst, n);
     else for (int64_t i = 0; i < n; i++) dst[i] = rng_mt_f32(r);
 }
 
 void weft_rng_rand_f64(weft_rng *r, double *dst, int64_t n) {
-    if (r->kind == WEFT_RNG_CUDA) rng_philox_rand_f64(r, dst, n);
+    if (r->kind == WEFT_RNG_CUDA) philox(r, WEFT_F64, true, dst, n);
     else for (int64_t i = 0; i < n; i++) dst[i] = rng_mt_f64(r);
 }
 
@@ -199,7 +206,9 @@ static void fill(weft_rng *r, enum what what, weft_dtype type, void *dst, int64_
     else weft_rng_rand_f64(r, dst, n);
 }
 
-/* A device's tensor is filled through memory of the host's. A shape-only run draws nothing. */
+const weft_op weft_op_random = { "random", WEFT_KERNEL_philox, NULL };
+
+/* A device's tensor is filled through memory of the host's, but for what the device draws itself. A shape-only run draws nothing. */
 static weft_tensor *make(weft_ctx *c, weft_rng *r, enum what what, weft_dtype type, int rank, const int64_t *shape,
     int64_t low, int64_t high) {
     if (!r) {
@@ -208,6 +217,11 @@ static weft_tensor *make(weft_ctx *c, weft_rng *r, enum what what, weft_dtype ty
     }
     weft_tensor *t = weft_tensor_new(c, type, rank, shape);
     if (!t || weft_is_shape_only(c) || weft_count(t) == 0) return t;
+    if (r->kind == WEFT_RNG_CUDA && (what == RANDN || what == RAND) && c->kernels->types[WEFT_KERNEL_philox] >> type & 1) {
+        const weft_philox_args a = rng_philox_reals(r, type, what == RAND, weft_raw(t), weft_count(t));
+        weft_op_status(c, &weft_op_random, type, c->kernels->philox(weft_env_now(c), &a));
+        return weft_ok(c) ? t : NULL;
+    }
     void *data = weft_data(t);
     if (data) {
         fill(r, what, type, data, weft_count(t), low, high);

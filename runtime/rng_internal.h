@@ -29,10 +29,8 @@ void rng_box_muller(float u1, float u2, float *cosine, float *sine);
 void rng_mt_randn_f32(weft_rng *r, float *dst, int64_t n);
 void rng_mt_randn_f64(weft_rng *r, double *dst, int64_t n);
 
-void rng_philox_randn_f32(weft_rng *r, float *dst, int64_t n);
-void rng_philox_randn_f64(weft_rng *r, double *dst, int64_t n);
-void rng_philox_rand_f32(weft_rng *r, float *dst, int64_t n);
-void rng_philox_rand_f64(weft_rng *r, double *dst, int64_t n);
+/* What the kernel `philox` is asked for n numbers at dst; the generator goes on behind them. */
+weft_philox_args rng_philox_reals(weft_rng *r, weft_dtype type, bool uniform, void *dst, int64_t n);
 void rng_philox_randint(weft_rng *r, int64_t *dst, int64_t n, int64_t low, uint64_t range);
 
 #endif

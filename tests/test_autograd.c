@@ -212,7 +212,7 @@ TEST(errors) {
  * learned. */
 TEST(rules) {
     static const char *const without[] = {
-        "read", "write", "full", "timestep_embedding", "sum_squares", "lerp", "adam", "sgd", "lion", "adafactor",
+        "read", "write", "full", "timestep_embedding", "random", "sum_squares", "lerp", "adam", "sgd", "lion", "adafactor",
     };
     int count;
     const weft_op *const *ops = weft_ops(&count);

@@ -45,7 +45,7 @@ TEST(types_are_as_the_table_says) {
         RUN(copy, .src_type = t, .rank = 1); RUN(fill, .type = t); RUN(reduce, .type = t);
         RUN(resample, .type = t, .mode = WEFT_PIL_BICUBIC); RUN(pad, .type = t);
         RUN(embedding, .type = t, .table_type = WEFT_F32, .id_type = WEFT_I64);
-        RUN(timestep, .type = t, .dim = 2, .max_period = 100);
+        RUN(timestep, .type = t, .dim = 2, .max_period = 100); RUN(philox, .type = t, .threads = 256);
         RUN(conv2d_grad_input, .type = t, .wtype = t == WEFT_F64 ? t : WEFT_F32, .kh = 1, .kw = 1, .stride = 1);
         RUN(conv2d_grad_weight, .type = t, .kh = 1, .kw = 1, .stride = 1); RUN(attention_grad, .type = t);
         RUN(group_norm_grad, .type = t, .groups = 1); RUN(layer_norm_grad, .type = t); RUN(softmax_grad, .type = t);

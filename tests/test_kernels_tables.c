@@ -241,4 +241,25 @@ TEST(resample_nearest_ratios) {
                 resample(WEFT_F32, mode, 1, in, 1, 1, out, 2);
 }
 
+/* Uniform numbers are exact. Normal ones lose two roundings in f32 for each of logarithm, root, sine and product; where a GPU makes
+ * them, sine and cosine of up to 2π are off by up to 2⁻²¹ besides, which a radius of up to 6.7 carries. */
+TEST(philox) {
+    static const int64_t counts[] = { 1, 2, 3, 255, 257, 1023, 1025, 5003, 0 };
+    static const struct { uint64_t seed, counter; int64_t threads; } grids[] = {
+        { 0, 0, 256 }, { (UINT64_C(1) << 40) + 3, 7, 512 }, { UINT64_MAX, UINT64_C(0xffffffff), 256 }, { 42, UINT64_MAX, 1024 } };
+    for (size_t g = 0; g < sizeof grids / sizeof *grids; g++)
+        for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+            for (int uniform = 0; uniform < 2; uniform++) {
+                weft_philox_args a = { .type = WEFT_F32, .uniform = uniform, .n = counts[i], .threads = grids[g].threads,
+                                       .seed = grids[g].seed, .counter = grids[g].counter };
+                struct kernel_case c = { .id = WEFT_KERNEL_philox, .args = &a, .out = &a.y, .type = WEFT_F32, .count = counts[i],
+                                         .each = true, .tolerance = uniform ? 0 : 8 * 0x1p-24,
+                                         .floor = uniform ? 0 : on_device() ? 7 * 0x1p-21 : 7 * 0x1p-23 };
+                char what[96];
+                snprintf(what, sizeof what, "%s, %d of grid %d", uniform ? "uniform" : "normal", (int)counts[i], (int)g);
+                case_check(&c, what);
+                buffers_free();
+            }
+}
+
 KERNEL_TEST_MAIN

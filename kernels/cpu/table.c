@@ -15,7 +15,7 @@ const weft_kernels ISA_NAME(weft_cpu_table) = {
         WEIGHTS, WEIGHTS, F32, F32, F32, F32,                   /* pack … attention */
         F32, F32, F32,                                          /* norms, softmax */
         F32, F32, F32, F32, F32, ALL, ALL, F32,                 /* unary … reduce */
-        F32 | BIT(WEFT_U8), ALL, ALL, F32,                      /* resample … timestep */
+        F32 | BIT(WEFT_U8), ALL, ALL, F32, F32,                 /* resample … philox */
 #define K(name) F32,
         WEFT_GRADIENT_KERNELS(K)
 #undef K
@@ -24,4 +24,4 @@ const weft_kernels ISA_NAME(weft_cpu_table) = {
 #undef K
     },
 };
-_Static_assert(WEFT_KERNEL_timestep == 20, "a new forward kernel needs its types above, in the order of the list");
+_Static_assert(WEFT_KERNEL_philox == 21, "a new forward kernel needs its types above, in the order of the list");

@@ -31,6 +31,7 @@ static const weft_kernels table = {
         [WEFT_KERNEL_pad] = ALL,
         [WEFT_KERNEL_embedding] = FLOATS,
         [WEFT_KERNEL_timestep] = FLOATS,
+        [WEFT_KERNEL_philox] = F32,
         [WEFT_KERNEL_conv2d_grad_input] = FLOATS, [WEFT_KERNEL_conv2d_grad_weight] = FLOATS,
         [WEFT_KERNEL_attention_grad] = FLOATS,
         [WEFT_KERNEL_group_norm_grad] = FLOATS, [WEFT_KERNEL_layer_norm_grad] = FLOATS,

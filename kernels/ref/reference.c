@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include "kernels/ref/ref.h"
 
-#define UPDATES (REF_BIT(WEFT_F32) | REF_BIT(WEFT_F64))
+#define F32_F64 (REF_BIT(WEFT_F32) | REF_BIT(WEFT_F64))
 
 static const char *describe(void) { return "naive, in double"; }
 
@@ -39,15 +39,15 @@ static const weft_kernels reference = {
         REF_FLOATS, REF_FLOATS, REF_FLOATS,                                             /* norms, softmax */
         REF_FLOATS, REF_FLOATS, REF_FLOATS, REF_FLOATS, REF_FLOATS, REF_ALL, REF_ALL,
         REF_FLOATS,                                                                     /* unary … reduce */
-        REF_FLOATS | REF_BIT(WEFT_U8), REF_ALL, REF_FLOATS, REF_FLOATS,                 /* resample … timestep */
+        REF_FLOATS | REF_BIT(WEFT_U8), REF_ALL, REF_FLOATS, REF_FLOATS, F32_F64,        /* resample … philox */
 #define K(name) REF_FLOATS,
         WEFT_GRADIENT_KERNELS(K)
 #undef K
-#define K(name) UPDATES,
+#define K(name) F32_F64,
         WEFT_UPDATE_KERNELS(K)
 #undef K
     },
 };
-_Static_assert(WEFT_KERNEL_timestep == 20, "a new forward kernel needs its types above, in the order of the list");
+_Static_assert(WEFT_KERNEL_philox == 21, "a new forward kernel needs its types above, in the order of the list");
 
 const weft_kernels *weft_kernels_reference(void) { return &reference; }

@@ -1,4 +1,5 @@
 /* What moves, converts or makes values, naively: copy, fill, pad, embedding, timestep embedding; gradients of pad and embedding. */
+#include "kernels/philox.h"
 #include "kernels/ref/ref.h"
 
 /* The same type goes over bit by bit: a double would not hold all of an i64. */
@@ -142,6 +143,41 @@ int weft_ref_timestep(const weft_env *env, const weft_timestep_args *a) {
             ref_put(t, a->y, i * a->dim + (a->flip ? j : half + j), cos(angle));
         }
         if (a->dim % 2) ref_put(t, a->y, i * a->dim + a->dim - 1, 0);
+    }
+    return WEFT_K_OK;
+}
+
+/* Number `part` of a block's four. u and v are floats as on a GPU, the rest is double. */
+static float philox_f32(const uint32_t x[4], int part, bool uniform) {
+    const int first = uniform ? part : part / 2 * 2;
+    const float u = fmaf((float)x[first], 0x1p-32f, 0x1p-33f);
+    if (uniform) return u == 1 ? 0 : u;
+    const float v = fmaf((float)x[first + 1], PHILOX_TWO_PI, PHILOX_TWO_PI / 2);
+    return (float)(sqrt(-2 * log(u)) * (part % 2 ? cos(v) : sin(v)));
+}
+
+/* 53 bits of two words, as cuRAND mixes them: the number is (z + ½)·2⁻⁵³. */
+static uint64_t mix53(const uint32_t x[2]) { return (uint64_t)x[0] ^ (uint64_t)x[1] << 21; }
+
+/* Number `part` of a block's two. */
+static double philox_f64(const uint32_t x[4], int part, bool uniform) {
+    const double u = fma((double)mix53(x + (uniform ? 2 * part : 0)), 0x1p-53, 0x1p-54);
+    if (uniform) return u == 1 ? 0 : u;
+    const double angle = 3.14159265358979323846 * fma((double)mix53(x + 2), 0x1p-52, 0x1p-53);
+    return sqrt(-2 * log(u)) * (part ? cos(angle) : sin(angle));
+}
+
+int weft_ref_philox(const weft_env *env, const weft_philox_args *a) {
+    (void)env;
+    if (a->type != WEFT_F32 && a->type != WEFT_F64) return WEFT_K_NO_TYPE;
+    const int parts = a->type == WEFT_F32 ? 4 : 2;
+    for (int64_t i = 0; i < a->n; i++) {
+        const int64_t row = i / a->threads;
+        const int part = (int)(row % parts);
+        uint32_t x[4];
+        philox_words(a->seed, a->counter + (uint64_t)(row / parts), (uint64_t)(i % a->threads), x);
+        if (a->type == WEFT_F32) ((float *)a->y)[i] = philox_f32(x, part, a->uniform);
+        else ((double *)a->y)[i] = philox_f64(x, part, a->uniform);
     }
     return WEFT_K_OK;
 }

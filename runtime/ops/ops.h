@@ -10,7 +10,7 @@
     OP(axpby) OP(affine) OP(clamp) OP(geglu) \
     OP(linear) OP(matmul) OP(conv2d) OP(attention) \
     OP(group_norm) OP(layer_norm) OP(softmax) OP(reduce) \
-    OP(resample) OP(pad) OP(embedding) OP(timestep_embedding) \
+    OP(resample) OP(pad) OP(embedding) OP(timestep_embedding) OP(random) \
     OP(sum_squares) OP(lerp) OP(adam) OP(sgd) OP(lion) OP(adafactor)
 
 #define OP(name) extern const weft_op weft_op_##name;

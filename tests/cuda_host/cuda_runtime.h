@@ -161,6 +161,7 @@ static inline float __int_as_float(int v) { return fake_value<float>(fake_bits(v
 static inline float __uint_as_float(unsigned v) { return fake_value<float>(fake_bits(v)); }
 static inline float rsqrtf(float v) { return 1 / sqrtf(v); }
 static inline double rsqrt(double v) { return 1 / sqrt(v); }
+#define __sincosf(v, s, c) sincosf(v, s, c)
 #define __expf(v) expf(v)       /* the C library has such names too */
 #define __logf(v) logf(v)
 #define __sinf(v) sinf(v)
