@@ -1,11 +1,12 @@
 """The whole program against diffusers: a 512x512 picture from one f16 file, start to finish, in one run, in turn.
 
-    python3 tests/bench/pipeline.py [--weft build/weft] [--runs 3] [--steps 2] [--lowest] [--keep FOLDER]
+    python3 tests/bench/pipeline.py [--weft build/weft] [--runs 3] [--steps 2] [--device cuda] [--lowest] [--keep FOLDER]
 
 Needs torch==2.15.0 diffusers==0.42.1 transformers==5.23.0 accelerate (pip) and CLIP's vocabulary as examples/setup_vocabulary.sh leaves it.
 Makes a checkpoint of Stable Diffusion 1.5's shapes with random weights: one .safetensors of the original names in f16, and the configuration
 files that diffusers wants beside it (about 2 GB, in FOLDER or a temporary one). Both programs are whole processes: start, load, both prompts,
-`steps` steps of euler with guidance, decode, write the PNG. diffusers computes in float32, as it has to on a CPU. Prints medians, the median of the
+`steps` steps of euler with guidance, decode, write the PNG. diffusers computes in float32, as it has to on a CPU, and in float16 on a GPU: there
+the time is that to the first picture, with the weights in the page cache (--steps 20 is the usual picture). Prints medians, the median of the
 pairwise ratios, and the peak of each process's resident memory. --lowest looks for the least --memory with which weft still draws the picture.
 """
 import argparse, gzip, os, statistics, subprocess, sys, tempfile, time
@@ -50,12 +51,13 @@ def make(folder, vocabulary):
         os.remove(f"{folder}/diffusers/{part}/{name}.safetensors")
 
 
-def peer(folder, steps, out):
+def peer(folder, steps, device, out):
     import torch
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
     torch.set_num_threads(int(os.environ["THREADS"]))
     pipeline = StableDiffusionPipeline.from_single_file(f"{folder}/models/checkpoints/random.safetensors", config=f"{folder}/diffusers",
-                                                        local_files_only=True, torch_dtype=torch.float32, safety_checker=None)
+                                                        local_files_only=True, torch_dtype=torch.float32 if device == "cpu" else torch.float16,
+                                                        safety_checker=None).to(device)
     pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     with torch.inference_mode():
@@ -78,7 +80,7 @@ def process(command, **environment):
 
 def weft(args, folder, *more):
     return process([args.weft, "run", os.path.join(here, "..", "..", "graphs", "txt2img.json"), "--models", f"{folder}/models",
-                    "--output", f"{folder}/output", "--threads", str(args.threads), "--set", "4.ckpt_name=random.safetensors",
+                    "--output", f"{folder}/output", "--threads", str(args.threads), "--device", args.device, "--set", "4.ckpt_name=random.safetensors",
                     "--set", f"6.text={PROMPT}", "--set", f"7.text={NEGATIVE}", "--set", f"3.steps={args.steps}", *more])
 
 
@@ -99,6 +101,7 @@ def main():
     p.add_argument("--runs", type=int, default=3)
     p.add_argument("--steps", type=int, default=2)
     p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 …")
     p.add_argument("--lowest", action="store_true")
     p.add_argument("--keep", help="folder for the model, made where it is not there")
     p.add_argument("--vocabulary", default=os.path.expanduser("~/.cache/weft/clip_vocabulary.txt"))
@@ -108,7 +111,7 @@ def main():
     if args.make:
         return make(args.make, args.vocabulary)
     if args.peer:
-        return peer(args.peer, args.steps, f"{args.peer}/output/peer.png")
+        return peer(args.peer, args.steps, args.device, f"{args.peer}/output/peer.png")
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.keep or temporary
         os.makedirs(f"{folder}/output", exist_ok=True)
@@ -119,7 +122,8 @@ def main():
             return
         times, peaks, ratios = ([], []), [0, 0], []
         for run in range(args.runs + 1):     # the first warms the page cache
-            both = (process([sys.executable, os.path.abspath(__file__), "--peer", folder, "--steps", str(args.steps)], THREADS=str(args.threads)),
+            both = (process([sys.executable, os.path.abspath(__file__), "--peer", folder, "--steps", str(args.steps), "--device", args.device],
+                            THREADS=str(args.threads)),
                     weft(args, folder))
             if None in both:
                 raise SystemExit(f"{'diffusers' if both[0] is None else 'weft'} failed: {process.error[0]}")
