@@ -27,16 +27,16 @@ typedef struct weft_block {
     struct weft_block *next, *previous;     /* whole, cached: its bucket; free part: all those; scratch: all that */
     struct weft_block *newer, *older;       /* whole, cached: by age */
     struct weft_block *left, *right;        /* part: its neighbours in the chunk */
-    struct weft_chunk *chunk;               /* NULL: whole */
-    const struct weft_hold *hold;           /* whole: whose it is, NULL: nobody's */
+    struct weft_chunk *chunk;               /* NULL: whole, or a hold's */
+    const struct weft_hold *hold;           /* whose part it is; NULL: no hold's */
 } weft_block;
 
 /* The memory of recorded work (record.c): nobody else gets it while the recording is there. Open, while it is recorded,
  * it is what requests are met from; at rest, all of it counts as cached, for it can be given up; in use, all of it is live. */
 typedef struct weft_hold {
-    weft_block *free;
+    weft_block *wholes;                     /* as the back end gave them */
+    weft_block *free;                       /* parts of them */
     size_t bytes, free_bytes;
-    bool rests;
 } weft_hold;
 
 typedef struct weft_memory {
@@ -65,7 +65,7 @@ void weft_list_add(weft_block **list, weft_block *b);
 void weft_list_remove(weft_block **list, weft_block *b);
 /* Where a part of this size, a multiple of WEFT_PAGE, would go with the least fresh memory; reused: the bytes of it
  * that the cache has. */
-enum { WEFT_PAGE = 4096 };
+enum { WEFT_PAGE = 4096, WEFT_LARGE = 1 << 16 };
 typedef struct weft_place { weft_block *first; size_t reused; } weft_place;
 bool weft_part_find(weft_memory *m, size_t size, weft_place *place);
 /* Adds a chunk with room for the size; false when the system has none. */
@@ -81,10 +81,19 @@ void weft_part_drop(weft_memory *m, weft_block *b, size_t bytes);
 weft_block *weft_block_take(weft_memory *m, size_t bytes);      /* NULL: refused; weft_memory_fail() then tells */
 void weft_block_give(weft_memory *m, weft_block *b);            /* to the cache; takes NULL */
 weft_status weft_memory_fail(weft_ctx *c, const char *who);
+weft_block *weft_block_create(weft_memory *m, size_t size);     /* a fresh whole one; NULL where the system has none */
+void weft_block_cache(weft_memory *m, weft_block *b);             /* a whole one */
+void weft_memory_give_back(weft_memory *m);                      /* all of it but what holds have */
+
+/* hold.c. A part of the open hold, and back to it. */
+weft_block *weft_hold_take(weft_memory *m, size_t size);
+void weft_hold_give(weft_memory *m, weft_block *b);
+/* Opens a new hold, or one at rest again. */
+void weft_hold_open(weft_memory *m, weft_hold *h);
 /* Lays a hold to rest: the open one, or one in use. */
 void weft_hold_rest(weft_memory *m, weft_hold *h);
 void weft_hold_use(weft_memory *m, weft_hold *h);
-/* Gives its free blocks to the cache, and ends it; what tensors still have of it goes there when they go. */
+/* Gives the chunks of an open hold, of which nobody has anything any more, to the cache. */
 void weft_hold_end(weft_memory *m, weft_hold *h);
 /* For weft_env: owner is the weft_memory. Called on the context's thread only. */
 void *weft_scratch_alloc(void *owner, size_t bytes);

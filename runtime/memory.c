@@ -9,11 +9,12 @@
  * whole: they come from the back end one by one, and from the cache for requests of the same size.
  *
  * When fresh memory is needed, the oldest of the cache goes first where live + cached would come over the limit, or
- * over a bound: a quarter more than was ever live, or 64 MiB over what is live now. Recordings' memory goes last.
+ * over a bound: a quarter more than was ever live, or 64 MiB over what is live now. Recordings' memory (hold.c) goes last.
  */
+#include <assert.h>
 #include "runtime/internal.h"
 
-enum { STEP = 64, LARGE = 1 << 16 };
+enum { STEP = 64 };
 
 static const size_t cache_floor = (size_t)64 << 20, most_bytes = (size_t)1 << 47;
 
@@ -78,7 +79,7 @@ static void destroy(weft_memory *m, weft_block *b) {
 }
 
 /* A fresh whole block; NULL when the system has none. */
-static weft_block *create(weft_memory *m, size_t size) {
+weft_block *weft_block_create(weft_memory *m, size_t size) {
     weft_block *b = weft_host_alloc(sizeof *b);
     if (!b) return NULL;
     b->size = size;
@@ -93,7 +94,7 @@ static weft_block *create(weft_memory *m, size_t size) {
 
 static weft_block **bucket(weft_memory *m, size_t size) { return &m->buckets[size / STEP % WEFT_BUCKETS]; }
 
-static void cache_put(weft_memory *m, weft_block *b) {
+void weft_block_cache(weft_memory *m, weft_block *b) {
     weft_list_add(bucket(m, b->size), b);
     b->state = WEFT_BLOCK_CACHED;
     b->stamp = ++m->clock;
@@ -139,6 +140,13 @@ static void shrink(weft_memory *m, size_t most) {
     }
 }
 
+void weft_memory_give_back(weft_memory *m) {
+    bool (*forget)(void *user) = m->forget;
+    m->forget = NULL;
+    shrink(m, 0);
+    m->forget = forget;
+}
+
 /* What the cache may hold once `size` more is live, by the limit and the bound. live + size is within the limit. */
 static size_t most_cached(const weft_memory *m, size_t size) {
     size_t live = m->live + size, high = live > m->high ? live : m->high;
@@ -151,10 +159,10 @@ static weft_block *take_whole(weft_memory *m, size_t size) {
     weft_block *b = cache_take(m, size);
     if (b) return b;
     shrink(m, most_cached(m, size));
-    b = create(m, size);
+    b = weft_block_create(m, size);
     if (b || !m->cached) return b;
     shrink(m, 0);
-    return create(m, size);
+    return weft_block_create(m, size);
 }
 
 /* Making room may take away what was found, so it is looked for again; the third time nothing more need go. */
@@ -171,62 +179,6 @@ static weft_block *take_part(weft_memory *m, size_t size) {
         shrink(m, most + (i ? 0 : place.reused));
     }
     return NULL;
-}
-
-/* ---- holds ------------------------------------------------------------------------------------------------------- */
-
-static void add_free(weft_memory *m, weft_hold *h, weft_block *b) {
-    weft_list_add(&h->free, b);
-    h->free_bytes += b->size;
-    m->cached += b->size;
-}
-
-static void take_free(weft_memory *m, weft_hold *h, weft_block *b) {
-    weft_list_remove(&h->free, b);
-    h->free_bytes -= b->size;
-    m->cached -= b->size;
-}
-
-/* For the open hold: nothing is given up for it, as no memory can be given back while work is recorded. */
-static weft_block *take_held(weft_memory *m, size_t size) {
-    weft_hold *h = m->hold;
-    weft_block *b = h->free;
-    while (b && b->size != size) b = b->next;
-    if (b) return take_free(m, h, b), b;
-    b = cache_take(m, size);
-    if (!b && m->limit && (size > m->limit || m->live + m->cached > m->limit - size)) return NULL;
-    if (!b && !(b = create(m, size))) return NULL;
-    b->hold = h;
-    h->bytes += size;
-    return b;
-}
-
-void weft_hold_rest(weft_memory *m, weft_hold *h) {
-    const size_t lent = h->bytes - (m->hold == h ? h->free_bytes : 0);
-    m->live -= lent;
-    m->cached += lent;
-    h->rests = true;
-    if (m->hold == h) m->hold = NULL;
-}
-
-void weft_hold_use(weft_memory *m, weft_hold *h) {
-    m->live += h->bytes;
-    m->cached -= h->bytes;
-    h->rests = false;
-    if (m->live > m->peak) m->peak = m->live;
-    if (m->live > m->high) m->high = m->live;
-}
-
-void weft_hold_end(weft_memory *m, weft_hold *h) {
-    if (m->hold == h) weft_hold_rest(m, h);
-    m->cached -= h->bytes - h->free_bytes;
-    m->live += h->bytes - h->free_bytes;
-    for (weft_block *b; (b = h->free);) {
-        take_free(m, h, b);
-        b->hold = NULL;
-        cache_put(m, b);
-    }
-    *h = (weft_hold){ 0 };
 }
 
 /* ---- blocks ------------------------------------------------------------------------------------------------------ */
@@ -246,9 +198,9 @@ static bool over_limit(weft_memory *m, size_t size) {
 
 weft_block *weft_block_take(weft_memory *m, size_t bytes) {
     if (bytes > most_bytes) return refuse(m, bytes, m->limit != 0);
-    const size_t step = bytes < LARGE ? STEP : WEFT_PAGE, size = bytes ? (bytes + step - 1) / step * step : step;
+    const size_t step = bytes < WEFT_LARGE ? STEP : WEFT_PAGE, size = bytes ? (bytes + step - 1) / step * step : step;
     if (!m->hold && over_limit(m, size)) return refuse(m, size, true);
-    weft_block *b = m->hold ? take_held(m, size) : m->divides && size >= LARGE ? take_part(m, size) : take_whole(m, size);
+    weft_block *b = m->hold ? weft_hold_take(m, size) : m->divides && size >= WEFT_LARGE ? take_part(m, size) : take_whole(m, size);
     while (!b && !m->hold && m->relieve && m->relieve(m->relieve_user)) b = take_whole(m, size);
     if (!b) return refuse(m, size, false);
     m->live += size;
@@ -260,13 +212,13 @@ weft_block *weft_block_take(weft_memory *m, size_t bytes) {
 void weft_block_give(weft_memory *m, weft_block *b) {
     if (!b) return;
     m->live -= b->size;
-    if (m->hold && b->hold == m->hold) {
-        add_free(m, m->hold, b);
+    if (b->hold) {
+        assert(b->hold == m->hold);         /* a recording's tensors end before it does */
+        weft_hold_give(m, b);
         return;
     }
-    b->hold = NULL;
     if (b->chunk) weft_part_give(m, b);
-    else cache_put(m, b);
+    else weft_block_cache(m, b);
     if (m->limit && !m->hold && m->live + m->cached > m->limit) shrink(m, m->live < m->limit ? m->limit - m->live : 0);
 }
 

@@ -27,13 +27,14 @@ static const weft_op op_replay = { "recorded work", WEFT_KERNEL_copy, NULL };
 static void forget(weft_ctx *c, weft_record *e) {
     if (e->work) c->kernels->record_free(c->env.stream, e->work);
     e->work = NULL;
-    weft_hold_end(&c->memory, &e->hold);
+    weft_hold_open(&c->memory, &e->hold);
     for (int i = 0; i < WEFT_RECORD_INPUTS; i++) {
         weft_unref(e->in[i]);
         e->in[i] = NULL;
     }
     weft_unref(e->out);
     e->out = NULL;
+    weft_hold_end(&c->memory, &e->hold);
 }
 
 bool weft_record_forget(void *ctx) {
@@ -105,13 +106,14 @@ static bool own_inputs(weft_ctx *c, weft_record *e, int n, weft_tensor *const *i
 /* False where it cannot be recorded now. What failed may do well plainly, so the error is kept only of what was cancelled. */
 static bool record(weft_ctx *c, weft_record *e, const weft_recordable *r, int n, weft_tensor *const *in) {
     const double flops = c->flops;
+    weft_memory_give_back(&c->memory);       /* for the recording's own memory; later nothing can be given back */
     int status = c->kernels->record_begin(&c->env);
     if (status) {
         e->failures = TRIES;
         return false;
     }
     weft_scope s = weft_scope_named(c, NULL);
-    c->memory.hold = &e->hold;
+    weft_hold_open(&c->memory, &e->hold);
     weft_tensor *y = own_inputs(c, e, n, in) ? r->run(c, e->in, r->user) : NULL;
     if (y && weft_ok(c)) e->out = weft_ref(weft_op_dense(c, &op_replay, y));
     status = c->kernels->record_end(&c->env, &e->work);

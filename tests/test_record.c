@@ -150,6 +150,40 @@ TEST(memory) {
     close_work(c, &w);
 }
 
+/* Temporaries of 24 sizes, one after the other: of two each 18.8 MiB in all, 1.5 MiB at a time, and the sums 0.75. */
+static weft_tensor *in_all_sizes(weft_ctx *c, weft_tensor *const *in, void *user) {
+    (void)user;
+    weft_tensor *sum = in[0];
+    for (int i = 1; i <= 24 && sum; i++) {
+        weft_scope s = weft_scope_named(c, "size");
+        weft_tensor *t = weft_affine(c, weft_full(c, WEFT_F32, WEFT_SHAPE(i, 4096 * 2), 1), 2, 1);
+        sum = weft_scope_end(c, s, weft_add(c, sum, weft_slice(c, t, 0, 0, 1)));
+    }
+    return sum;
+}
+
+/* What one temporary had another one of another size gets: a recording holds little more than was ever live in it. */
+TEST(sizes_share_memory) {
+    struct work w;
+    weft_ctx *c = open_work(&w, test_cuda());
+    const weft_recordable r = { .run = in_all_sizes, .tree = w.tree };
+    size_t peak[4];
+    for (int i = 0; i < 4; i++) {
+        weft_scope s = weft_scope_named(c, "once");
+        weft_tensor *x = weft_full(c, WEFT_F32, WEFT_SHAPE(1, 8192), 0.25), *none = NULL;
+        const size_t live = weft_memory_live(c);
+        weft_memory_reset_peak(c);
+        weft_tensor *y = weft_recorded(c, &r, 2, (weft_tensor *const[]){ x, none });
+        peak[i] = weft_memory_peak(c) - live;
+        CHECK_NEAR(weft_item(c, weft_reduce_all(c, WEFT_REDUCE_MAX, y)), 0.25 + 24 * 3, 0);
+        weft_scope_end(c, s, NULL);
+    }
+    CHECK(peak[0] < 2400 << 10);
+    CHECK(peak[3] < 2 * peak[0]);       /* chunks of 1 MiB and more */
+    CHECK_EQ(peak[2], peak[3]);
+    close_work(c, &w);
+}
+
 /* What cannot be recorded is tried twice and then done plainly; so it is where graphs cannot be had, or are not wanted. */
 TEST(what_cannot_be_recorded) {
     struct work w;
