@@ -108,6 +108,38 @@ TEST(products_on_the_device) {
     CLOSE(c);
 }
 
+/* Asked for, the libraries' algorithms are timed at the first call and the fastest stays; of the emulated ones it is the last. */
+TEST(plans_are_timed) {
+    static float want[3240], got[3240];
+    static char told[1 << 16];
+    weft_ctx *c = open_device("cpu");
+    weft_set_precision(c, WEFT_PRECISION_EXACT);
+    products(c, want);
+    CLOSE(c);
+    const char *top = new_folder();
+    const int before = dup(2), file = open(in(top, "told"), O_CREAT | O_RDWR, 0600);
+    REQUIRE(before >= 0 && file >= 0);
+    setenv("WEFT_CUDA_TUNE", "1", 1);
+    setenv("WEFT_CUDA_PLANS", "1", 1);
+    dup2(file, 2);
+    c = open_emulated(NULL);
+    for (int i = 0; i < 2; i++) {
+        weft_set_precision(c, i ? WEFT_PRECISION_EXACT : WEFT_PRECISION_FAST);
+        products(c, got);
+        products(c, got);
+    }
+    dup2(before, 2);
+    run_read(top, "told", told, sizeof told);
+    for (int i = 0; i < 3240; i++) CHECK_NEAR(got[i], want[i], 2e-5);
+    int timed = 0;
+    for (const char *at = told; (at = strstr(at, "timed for ")); at++) timed++;
+    CHECK_HAS(told, "timed for matmul: 6.2000 1.2000 ms: number 2\n");
+    CHECK_HAS(told, "timed for conv2d: 8.2000 4.2000 1.2000 ms: number 3\n");      /* fast */
+    CHECK_EQ(timed, 6);         /* matmul and linear in both precisions; convolutions in the fast one, where they have a choice */
+    CLOSE(c);
+    drop_folder(top);
+}
+
 /* cuBLASLt and cuDNN that do not start, or fail: the message names the operation, the library and the shape. */
 TEST(libraries_missing_or_failing) {
     static const char *const cases[][3] = {

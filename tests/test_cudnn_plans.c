@@ -47,6 +47,10 @@ int cuda_enter(const cuda_queue *q) { return (void)q, WEFT_K_OK; }
 int cuda_asked(const cuda_queue *q, cudaError_t status, const char *what) { return (void)q, (void)status, (void)what, WEFT_K_OK; }
 int weft_cuda_copy(const weft_env *env, const weft_copy_args *a) { return (void)env, (void)a, WEFT_K_NO_CASE; }
 void cuda_blas_free(struct cuda_blas *b) { (void)b; }
+bool cuda_tunes(const weft_env *env) { return (void)env, false; }
+int cuda_fastest(const weft_env *env, const char *who, int count, cuda_trial *run, void *user, int *fastest) {
+    return (void)env, (void)who, (void)count, (void)run, (void)user, *fastest = 0, WEFT_K_NO_CASE;
+}
 
 /* ---- devices and shapes -------------------------------------------------------------------------------------------- */
 

@@ -16,8 +16,10 @@ typedef struct blas_plan {
     bool usable;
     cublasLtMatmulDescOpaque_t how;
     cublasLtMatrixLayoutOpaque_t a, b, c, d;
-    cublasLtMatmulAlgo_t algo;
-    size_t workspace;
+    int count;                  /* of algorithms, the heuristic's best first */
+    bool timed;                 /* the first one is the fastest */
+    cublasLtMatmulAlgo_t algo[CUDA_MOST_TRIALS];
+    size_t workspace[CUDA_MOST_TRIALS];
 } blas_plan;
 
 /* As much as NVIDIA recommends for Hopper, the most of its recommendations. */
@@ -184,10 +186,10 @@ static cublasStatus_t describe(const weft_env *env, const cuda_product *p, const
     return status;
 }
 
-/* The heuristic's best. It looks at the addresses' alignments, and at the bias's own address. */
-static cublasStatus_t choose(struct cuda_blas *b, const question *q, blas_plan *plan) {
+/* The heuristic's best, up to `most` of them. It looks at the addresses' alignments, and at the bias's own address. */
+static cublasStatus_t choose(struct cuda_blas *b, const question *q, blas_plan *plan, int most) {
     cublasLtMatmulPreferenceOpaque_t wish;
-    cublasLtMatmulHeuristicResult_t best[4];
+    cublasLtMatmulHeuristicResult_t best[CUDA_MOST_TRIALS];
     const uint64_t workspace = q->workspace;
     const uint32_t split = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const uint32_t align[] = { (uint32_t)q->align_a, (uint32_t)q->align_b, (uint32_t)q->align_c, (uint32_t)q->align_d };
@@ -205,14 +207,14 @@ static cublasStatus_t choose(struct cuda_blas *b, const question *q, blas_plan *
     for (int i = 0; i < 4 && !status; i++)
         status = cublasLtMatmulPreferenceSetAttribute(&wish, align_name[i], &align[i], sizeof align[i]);
     if (status) return status;
-    status = cublasLtMatmulAlgoGetHeuristic(b->handle, &plan->how, &plan->a, &plan->b, &plan->c, &plan->d, &wish, 4,
-                                            best, &found);
-    for (int i = 0; i < found && !status && !plan->usable; i++) {
+    status = cublasLtMatmulAlgoGetHeuristic(b->handle, &plan->how, &plan->a, &plan->b, &plan->c, &plan->d, &wish,
+                                            CUDA_MOST_TRIALS, best, &found);
+    for (int i = 0; i < found && !status && plan->count < most; i++) {
         if (best[i].state != CUBLAS_STATUS_SUCCESS || best[i].workspaceSize > q->workspace) continue;
-        plan->algo = best[i].algo;
-        plan->workspace = best[i].workspaceSize;
-        plan->usable = true;
+        plan->algo[plan->count] = best[i].algo;
+        plan->workspace[plan->count++] = best[i].workspaceSize;
     }
+    plan->usable = plan->count > 0;
     return declines(status) ? CUBLAS_STATUS_SUCCESS : status;
 }
 
@@ -223,39 +225,72 @@ static int plan_of(const weft_env *env, struct cuda_blas *b, const char *who, co
     if ((*plan = cuda_plan_find(&b->plans, &key))) return WEFT_K_OK;
     if (!(*plan = calloc(1, sizeof **plan))) return cuda_fail("", "no memory"), WEFT_K_NO_MEMORY;
     cublasStatus_t status = describe(env, p, q, *plan);
-    if (!status) status = choose(b, q, *plan);
+    if (!status) status = choose(b, q, *plan, cuda_tunes(env) ? CUDA_MOST_TRIALS : 1);
     if (status) {
         free(*plan);
         return failed(who, status, "plan a product", p);
     }
     cuda_plan_keep(&b->plans, &key, *plan);
     snprintf(what, sizeof what, (*plan)->usable ? "cuBLASLt, %zu bytes of workspace" : "cuBLASLt has nothing",
-             (*plan)->workspace);
+             (*plan)->workspace[0]);
     cuda_plan_tell(who, &key, what);
     return WEFT_K_OK;
 }
 
 /* ---- the product -------------------------------------------------------------------------------------------- */
 
-int cuda_blas_product(const weft_env *env, const char *who, const cuda_product *p) {
-    const cuda_queue *queue = cuda_queue_of(env);
+typedef struct call {
+    const weft_env *env;
+    const char *who;
+    struct cuda_blas *blas;
+    blas_plan *plan;
+    const cuda_product *p;
+} call;
+
+/* By the plan's i-th algorithm. */
+static int multiply(void *user, int i) {
+    const call *c = user;
+    const cuda_queue *queue = cuda_queue_of(c->env);
+    const cuda_product *p = c->p;
+    blas_plan *plan = c->plan;
     const float alpha = (float)p->alpha, beta = p->c ? 1 : 0;
-    struct cuda_blas *b = NULL;
-    blas_plan *plan = NULL;
-    question q;
     cuda_scratch work;
-    if (!ask(env, p, &q)) return WEFT_K_NO_CASE;
-    int status = blas_of(env, &b);
-    if (!status) status = plan_of(env, b, who, p, &q, &plan);
+    int status = cuda_scratch_new(c->env, plan->workspace[i], &work);
     if (status) return status;
-    if (!plan->usable) return WEFT_K_NO_CASE;
-    if ((status = cuda_scratch_new(env, plan->workspace, &work))) return status;
     cublasStatus_t done = set_bias(plan, p->bias);
     if (!done)
-        done = cublasLtMatmul(b->handle, &plan->how, &alpha, p->b, &plan->a, p->a, &plan->b, &beta, p->c ? p->c : p->d,
-                              &plan->c, p->d, &plan->d, &plan->algo, work.p, plan->workspace, queue->stream);
-    status = cuda_asked(queue, cudaSuccess, who);
-    cuda_scratch_free(env, &work);
-    if (declines(done)) return plan->usable = false, WEFT_K_NO_CASE;
-    return done ? failed(who, done, "compute a product", p) : status;
+        done = cublasLtMatmul(c->blas->handle, &plan->how, &alpha, p->b, &plan->a, p->a, &plan->b, &beta,
+                              p->c ? p->c : p->d, &plan->c, p->d, &plan->d, &plan->algo[i], work.p, plan->workspace[i],
+                              queue->stream);
+    status = cuda_asked(queue, cudaSuccess, c->who);
+    cuda_scratch_free(c->env, &work);
+    if (declines(done)) return WEFT_K_NO_CASE;
+    return done ? failed(c->who, done, "compute a product", p) : status;
+}
+
+/* Puts the fastest algorithm first. What is added to what was there cannot be done twice, and stays the heuristic's. */
+static int tune(call *c) {
+    blas_plan *plan = c->plan;
+    int best = 0;
+    if (plan->timed || plan->count < 2 || c->p->c == c->p->d || !cuda_tunes(c->env)) return WEFT_K_OK;
+    const int status = cuda_fastest(c->env, c->who, plan->count, multiply, c, &best);
+    plan->timed = true;
+    plan->count = 1;
+    plan->algo[0] = plan->algo[best];
+    plan->workspace[0] = plan->workspace[best];
+    return status;
+}
+
+int cuda_blas_product(const weft_env *env, const char *who, const cuda_product *p) {
+    call c = { .env = env, .who = who, .p = p };
+    question q;
+    if (!ask(env, p, &q)) return WEFT_K_NO_CASE;
+    int status = blas_of(env, &c.blas);
+    if (!status) status = plan_of(env, c.blas, who, p, &q, &c.plan);
+    if (status) return status;
+    if (!c.plan->usable) return WEFT_K_NO_CASE;
+    if ((status = tune(&c))) return status;
+    status = multiply(&c, 0);
+    if (status == WEFT_K_NO_CASE) c.plan->usable = false;
+    return status;
 }

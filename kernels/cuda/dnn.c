@@ -18,9 +18,11 @@ struct cuda_dnn { cudnnHandle_t handle; cuda_plans plans; };
 enum { MOST_PARTS = 24 };
 typedef struct dnn_plan {
     bool usable;
-    cudnnBackendDescriptor_t plan, part[MOST_PARTS];
+    int count;                  /* of ways to do it, the heuristic's best first */
+    bool timed;                 /* the first one is the fastest */
+    struct { cudnnBackendDescriptor_t plan, config; size_t workspace; } way[CUDA_MOST_TRIALS];
+    cudnnBackendDescriptor_t part[MOST_PARTS];
     int parts;
-    size_t workspace;
 } dnn_plan;
 
 enum { UID_X = 1, UID_W, UID_Y, UID_BIAS, UID_RESIDUAL, UID_CONVOLVED, UID_WITH_RESIDUAL };
@@ -46,9 +48,14 @@ static bool declines(cudnnStatus_t status) { return status / 1000 == 3; }
 
 /* ---- the handle --------------------------------------------------------------------------------------------- */
 
+static void drop_way(const dnn_plan *p, int i) {
+    cudnnBackendDestroyDescriptor(p->way[i].plan);
+    cudnnBackendDestroyDescriptor(p->way[i].config);
+}
+
 static void drop(void *plan) {
     dnn_plan *p = plan;
-    if (p->plan) cudnnBackendDestroyDescriptor(p->plan);
+    while (p->count) drop_way(p, --p->count);
     while (p->parts) cudnnBackendDestroyDescriptor(p->part[--p->parts]);
     free(p);
 }
@@ -263,30 +270,34 @@ static bool is_refused(const weft_env *env, const cuda_conv *c, part config) {
     return refused;
 }
 
-/* Makes the plan of an engine; false where it cannot be had, or wants more scratch than there is. */
+/* Adds the engine to the plan's ways, which then own `config`; false where it cannot be had, or wants more scratch than
+ * there is. */
 static bool try_engine(const weft_env *env, cudnnHandle_t handle, part config, dnn_plan *plan) {
     int64_t bytes = 0, n = 0;
     build b = { 0, plan };
-    if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &plan->plan))
-        return plan->plan = NULL, false;
-    set(&b, plan->plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-    set(&b, plan->plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config);
-    finish(&b, plan->plan);
+    part way = NULL;
+    if (cudnnBackendCreateDescriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, &way)) return false;
+    set(&b, way, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+    set(&b, way, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config);
+    finish(&b, way);
     if (!b.status)
-        b.status = cudnnBackendGetAttribute(plan->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
-                                            &n, &bytes);
-    plan->usable = !b.status && bytes >= 0 && (size_t)bytes <= cuda_workspace_most(env);
-    plan->workspace = (size_t)bytes;
-    if (plan->usable) return true;
-    cudnnBackendDestroyDescriptor(plan->plan);
-    plan->plan = NULL;
-    return false;
+        b.status = cudnnBackendGetAttribute(way, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &n,
+                                            &bytes);
+    if (b.status || bytes < 0 || (size_t)bytes > cuda_workspace_most(env)) {
+        cudnnBackendDestroyDescriptor(way);
+        return false;
+    }
+    plan->way[plan->count].plan = way;
+    plan->way[plan->count].config = config;
+    plan->way[plan->count++].workspace = (size_t)bytes;
+    return plan->usable = true;
 }
 
-/* The engines of one heuristic, best first, until one will do. */
+/* The engines of one heuristic, best first, until as many as are wanted will do. */
 enum { MOST_ENGINES = 64 };
 static void search(const weft_env *env, build *b, cudnnHandle_t handle, const cuda_conv *c, part graph,
                    cudnnBackendHeurMode_t mode) {
+    const int most = cuda_tunes(env) ? CUDA_MOST_TRIALS : 1;
     part found[MOST_ENGINES], engines = make(b, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
     int64_t count = 0, room = 0;
     set_part(b, engines, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
@@ -300,11 +311,8 @@ static void search(const weft_env *env, build *b, cudnnHandle_t handle, const cu
     if (!b->status)
         b->status = cudnnBackendGetAttribute(engines, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
                                              room, &count, found);
-    for (int64_t i = 0; i < count && i < room && !b->status && !b->plan->usable; i++) {
-        if (is_refused(env, c, found[i]) || !try_engine(env, handle, found[i], b->plan)) continue;
-        b->plan->part[b->plan->parts++] = found[i];
-        found[i] = NULL;
-    }
+    for (int64_t i = 0; i < count && i < room && !b->status && b->plan->count < most; i++)
+        if (!is_refused(env, c, found[i]) && try_engine(env, handle, found[i], b->plan)) found[i] = NULL;
     for (int64_t i = 0; i < room; i++)
         if (found[i]) cudnnBackendDestroyDescriptor(found[i]);
 }
@@ -346,7 +354,7 @@ static int plan_of(const weft_env *env, struct cuda_dnn *d, const char *who, con
     }
     cuda_plan_keep(&d->plans, &key, *plan);
     snprintf(what, sizeof what, (*plan)->usable ? "cuDNN, %zu bytes of workspace" : "cuDNN has nothing",
-             (*plan)->workspace);
+             (*plan)->usable ? (*plan)->way[0].workspace : 0);
     cuda_plan_tell(who, &key, what);
     return WEFT_K_OK;
 }
@@ -361,7 +369,7 @@ static int find(const weft_env *env, const char *who, const cuda_conv *c, struct
 
 /* ---- execution ---------------------------------------------------------------------------------------------- */
 
-static cudnnStatus_t execute(struct cuda_dnn *d, const dnn_plan *plan, const cuda_conv *c, void *workspace) {
+static cudnnStatus_t execute(struct cuda_dnn *d, part plan, const cuda_conv *c, void *workspace) {
     const void *addresses[] = { c->x, c->weight, c->y, c->bias, c->residual };
     const int64_t uids[] = { UID_X, UID_W, UID_Y, UID_BIAS, UID_RESIDUAL }, count = c->residual ? 5 : c->bias ? 4 : 3;
     part pack = NULL;
@@ -371,7 +379,7 @@ static cudnnStatus_t execute(struct cuda_dnn *d, const dnn_plan *plan, const cud
     set(&b, pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, addresses);
     set(&b, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
     finish(&b, pack);
-    if (!b.status) b.status = cudnnBackendExecute(d->handle, plan->plan, pack);
+    if (!b.status) b.status = cudnnBackendExecute(d->handle, plan, pack);
     cudnnBackendDestroyDescriptor(pack);
     return b.status;
 }
@@ -382,15 +390,46 @@ int cuda_dnn_can(const weft_env *env, const char *who, const cuda_conv *c) {
     return find(env, who, c, &d, &plan);
 }
 
-int cuda_dnn_conv(const weft_env *env, const char *who, const cuda_conv *c) {
-    struct cuda_dnn *d = NULL;
-    dnn_plan *plan = NULL;
+typedef struct call {
+    const weft_env *env;
+    const char *who;
+    struct cuda_dnn *dnn;
+    dnn_plan *plan;
+    const cuda_conv *conv;
+} call;
+
+/* The plan's i-th way. */
+static int convolve(void *user, int i) {
+    const call *c = user;
     cuda_scratch work;
-    int status = find(env, who, c, &d, &plan);
-    if (status || (status = cuda_scratch_new(env, plan->workspace, &work))) return status;
-    const cudnnStatus_t done = execute(d, plan, c, work.p);
-    status = cuda_asked(cuda_queue_of(env), cudaSuccess, who);
-    cuda_scratch_free(env, &work);
-    if (declines(done)) return plan->usable = false, WEFT_K_NO_CASE;
-    return done ? failed(who, done, "compute a convolution", c) : status;
+    int status = cuda_scratch_new(c->env, c->plan->way[i].workspace, &work);
+    if (status) return status;
+    const cudnnStatus_t done = execute(c->dnn, c->plan->way[i].plan, c->conv, work.p);
+    status = cuda_asked(cuda_queue_of(c->env), cudaSuccess, c->who);
+    cuda_scratch_free(c->env, &work);
+    if (declines(done)) return WEFT_K_NO_CASE;
+    return done ? failed(c->who, done, "compute a convolution", c->conv) : status;
+}
+
+/* Keeps the fastest way. */
+static int tune(call *c) {
+    dnn_plan *plan = c->plan;
+    int best = 0;
+    if (plan->timed || plan->count < 2 || !cuda_tunes(c->env)) return WEFT_K_OK;
+    const int status = cuda_fastest(c->env, c->who, plan->count, convolve, c, &best);
+    for (int i = 0; i < plan->count; i++)
+        if (i != best) drop_way(plan, i);
+    plan->way[0] = plan->way[best];
+    plan->count = 1;
+    plan->timed = true;
+    return status;
+}
+
+int cuda_dnn_conv(const weft_env *env, const char *who, const cuda_conv *conv) {
+    call c = { .env = env, .who = who, .conv = conv };
+    int status = find(env, who, conv, &c.dnn, &c.plan);
+    if (status || (status = tune(&c))) return status;
+    status = convolve(&c, 0);
+    if (status == WEFT_K_NO_CASE) c.plan->usable = false;
+    return status;
 }

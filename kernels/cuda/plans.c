@@ -48,9 +48,13 @@ void cuda_plans_free(cuda_plans *p) {
     p->count = 0;
 }
 
-void cuda_plan_tell(const char *who, const cuda_plan_key *key, const char *what) {
+bool cuda_plans_are_told(void) {
     const char *tells = getenv("WEFT_CUDA_PLANS");
-    if (!tells || strcmp(tells, "1")) return;
+    return tells && !strcmp(tells, "1");
+}
+
+void cuda_plan_tell(const char *who, const cuda_plan_key *key, const char *what) {
+    if (!cuda_plans_are_told()) return;
     fprintf(stderr, "plan for %s:", who);
     for (int i = 0; i < key->count; i++) fprintf(stderr, " %" PRId64, key->v[i]);
     fprintf(stderr, ": %s\n", what);

@@ -93,8 +93,18 @@ typedef struct cuda_plans {
 void *cuda_plan_find(cuda_plans *p, const cuda_plan_key *key);                  /* NULL: there is none */
 void cuda_plan_keep(cuda_plans *p, const cuda_plan_key *key, void *plan);
 void cuda_plans_free(cuda_plans *p);
-/* With WEFT_CUDA_PLANS=1 in the environment: tells a new plan on stderr. */
+/* With WEFT_CUDA_PLANS=1 in the environment: tells a new plan on stderr, and what was timed. */
+bool cuda_plans_are_told(void);
 void cuda_plan_tell(const char *who, const cuda_plan_key *key, const char *what);
+
+/* tune.c. How many algorithms of a library's a plan keeps to be timed. */
+enum { CUDA_MOST_TRIALS = 8 };
+/* Whether plans are to be timed now. */
+bool cuda_tunes(const weft_env *env);
+/* Asks for the work by way of algorithm i, from 0; WEFT_K_NO_CASE: that one cannot do it. */
+typedef int cuda_trial(void *user, int i);
+/* The one of `count` that is done first; `who` names the kernel where it is told. */
+int cuda_fastest(const weft_env *env, const char *who, int count, cuda_trial *run, void *user, int *fastest);
 
 /* The libraries' part of a queue, made when it is first needed. */
 struct cuda_products {

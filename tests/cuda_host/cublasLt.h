@@ -68,6 +68,7 @@ typedef struct {
     cublasLtMatrixLayoutOpaque_t layout[4];
     uint32_t align[4];
     size_t workspace;
+    int ms;
 } cublasLtMatmulAlgo_t;
 typedef cublasLtMatrixLayoutOpaque_t *cublasLtMatrixLayout_t;
 typedef cublasLtMatmulDescOpaque_t *cublasLtMatmulDesc_t;

@@ -63,6 +63,8 @@ template <typename T> static T *shared_memory() { return static_cast<T *>(fake_s
 void fake_run(const std::function<void()> &kernel, const void *function, dim3 grid, dim3 block, size_t shared);
 /* Puts work into a stream's queue. */
 cudaError_t fake_enqueue(cudaStream_t stream, std::function<void()> work);
+/* For such work: it takes so many milliseconds longer, by the events' clock. Else work takes one. */
+void fake_spend(int ms);
 /* For such work: the device fails; whoever waits next is told. */
 void fake_fail(cudaStream_t stream);
 

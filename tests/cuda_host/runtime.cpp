@@ -10,6 +10,7 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <sys/mman.h>
@@ -32,7 +33,7 @@ struct fake_graph {
     std::vector<std::function<void()>> work;
     bool broken;
 };
-struct fake_event { cudaStream_t stream; };
+struct fake_event { cudaStream_t stream; std::shared_ptr<float> ms; };
 struct fake_pool {};
 
 namespace {
@@ -76,12 +77,15 @@ void gate(bool open) {
     }
 }
 
+float clock_ms;                         /* of the work that was done */
+
 void drain(fake_stream *s) {
     if (s->work.empty()) return;
     gate(true);
     while (!s->work.empty()) {
         std::function<void()> work = std::move(s->work.front());
         s->work.pop_front();
+        clock_ms++;
         work();
     }
     gate(false);
@@ -192,6 +196,8 @@ cudaError_t fake_enqueue(cudaStream_t stream, std::function<void()> work) {
     return cudaSuccess;
 }
 
+void fake_spend(int ms) { clock_ms += (float)ms; }
+
 void fake_fail(cudaStream_t stream) { stream->late = cudaErrorLaunchFailure; }
 
 cudaError_t fake_check_launch(const cudaLaunchConfig_t &c, const void *function) {
@@ -276,7 +282,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t ready) { return cudaGraphDestroy(ready); }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
-    *event = new fake_event{ nullptr };
+    *event = new fake_event{ nullptr, std::make_shared<float>(0.f) };
     return cudaSuccess;
 }
 
@@ -286,7 +292,14 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    const std::shared_ptr<float> ms = event->ms;
     event->stream = stream;
+    return fake_enqueue(stream, [=] { *ms = clock_ms; });
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end) {
+    if (!start->stream || !end->stream) return say(cudaErrorInvalidValue);
+    *ms = *end->ms - *start->ms;
     return cudaSuccess;
 }
 
