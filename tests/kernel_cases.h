@@ -6,7 +6,8 @@
  * AddressSanitizer sees an overrun, and outputs have guard bytes on both sides, so that any build sees one.
  *
  * With WEFT_TEST_CUDA the same file tests CUDA's kernels: compiled for the CPU (tests/cuda_host), or, where the
- * environment has WEFT_TEST_DEVICE=1, those of weft_cuda.so on a GPU, all buffers in memory that both sides see.
+ * environment has WEFT_TEST_DEVICE=1, those of weft_cuda.so on a GPU, all buffers in memory that both sides see. So
+ * whatever a kernel reads comes from buffer_new(): a GPU sees no static or automatic arrays.
  */
 #ifndef WEFT_KERNEL_CASES_H
 #define WEFT_KERNEL_CASES_H

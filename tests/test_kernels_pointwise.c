@@ -181,8 +181,10 @@ TEST(binary_types_and_aliases) {
 
 /* Division by zero, infinities and NaN, as IEEE and PyTorch have them. */
 TEST(binary_special) {
-    static const float v[] = { 0, -0.0f, 1, -1, INFINITY, -INFINITY, NAN, 3e38f, -3e38f, 1e-40f };
+    static const float values[] = { 0, -0.0f, 1, -1, INFINITY, -INFINITY, NAN, 3e38f, -3e38f, 1e-40f };
     for (weft_binary_op op = 0; op < WEFT_BINARY_COUNT; op++) {
+        float *v = buffer_new(sizeof values, 0, 0);
+        memcpy(v, values, sizeof values);
         weft_binary_args a = { .type = WEFT_F32, .op = op, .rank = 2, .shape = { 10, 10 }, .a_stride = { 1, 0 },
                                .b_stride = { 0, 1 }, .a = v, .b = v };
         struct kernel_case c = { .id = WEFT_KERNEL_binary, .args = &a, .out = &a.y, .type = WEFT_F32, .count = 100,

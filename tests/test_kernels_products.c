@@ -123,7 +123,8 @@ TEST(gemm_activations_far_out) {
     for (weft_activation act = 0; act < WEFT_ACT_COUNT; act++) {
         weft_gemm_args a;
         struct kernel_case c = gemm_case(&a, WEFT_F32, WEFT_F32, 3, n, 4, 0, act);
-        a.bias = far;
+        a.bias = buffer_new(sizeof far, 0, 0);
+        memcpy((void *)a.bias, far, sizeof far);
         memset((void *)a.x, 0, (size_t)(3 * a.ldx) * sizeof(float));
         c.each = true;
         c.tolerance = 2e-6;

@@ -101,7 +101,7 @@ TEST(copy_into_a_part) {
     }
     static const int64_t numbers[] = { INT64_MIN, INT64_MAX, (INT64_C(1) << 53) + 1, -(INT64_C(1) << 60) - 3, 5 };
     weft_copy_args a = { .src_type = WEFT_I64, .dst_type = WEFT_I64, .rank = 1, .shape = { 5 }, .src_stride = { 1 },
-                         .dst_stride = { 1 }, .src = numbers };
+                         .dst_stride = { 1 }, .src = memcpy(buffer_new(sizeof numbers, 0, 0), numbers, sizeof numbers) };
     struct kernel_case c = { .id = WEFT_KERNEL_copy, .args = &a, .out = &a.dst, .type = WEFT_I64, .count = 5 };
     const int64_t *same = case_want(&c, "i64");
     CHECK(same && !memcmp(same, numbers, sizeof numbers));
@@ -109,6 +109,7 @@ TEST(copy_into_a_part) {
     weft_env env = kernel_env(&s, 1, WEFT_PRECISION_FAST);
     int status;
     CHECK(!memcmp(case_run(&c, tested(), &env, &status), numbers, sizeof numbers));
+    buffers_free();
 }
 
 static void pad(weft_dtype type, weft_pad_mode mode, int64_t h, int64_t w, int64_t channels, int64_t top,
