@@ -122,13 +122,20 @@ static __device__ __forceinline__ float exp2_quick(float x) {
 #include <matrix.h>
 #endif
 
+/* Whether products are eight deep; the emulation decides that when it runs. */
+#ifndef EIGHT_DEEP
+#define EIGHT_DEEP ONLY_F16_MMA
+#endif
+
 /* c(16 × 8) += a(16 × 16)·b(16 × 8) */
 template <typename T>
 static __device__ __forceinline__ void multiply(float c[4], const uint32_t a[4], const uint32_t b[2]) {
-#if ONLY_F16_MMA
-    multiply_8(c, a[0], a[1], b[0]);
-    multiply_8(c, a[2], a[3], b[1]);
-#else
+    if (EIGHT_DEEP) {
+        multiply_8(c, a[0], a[1], b[0]);
+        multiply_8(c, a[2], a[3], b[1]);
+        return;
+    }
+#if !ONLY_F16_MMA
     multiply_16<T>(c, a, b);
 #endif
 }

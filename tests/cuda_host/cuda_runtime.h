@@ -65,6 +65,8 @@ void fake_run(const std::function<void()> &kernel, const void *function, dim3 gr
 cudaError_t fake_enqueue(cudaStream_t stream, std::function<void()> work);
 /* For such work: it takes so many milliseconds longer, by the events' clock. Else work takes one. */
 void fake_spend(int ms);
+/* Whether the device is of compute capability 7.5. */
+bool fake_is_turing();
 /* For such work: the device fails; whoever waits next is told. */
 void fake_fail(cudaStream_t stream);
 

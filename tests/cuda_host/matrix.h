@@ -3,6 +3,9 @@
  * The lanes of a warp meet once in every product or load, so all of them must call it. A copy into shared memory happens
  * where it is asked for and, every second time, as late as it may, at the wait: so a missing wait shows, and so does a
  * barrier missing before the copy.
+ *
+ * With WEFT_FAKE_CUDA=turing in the environment it is sm_75 that is stood in for: products are eight deep, and copies happen
+ * at once.
  */
 #ifndef FAKE_MATRIX_H
 #define FAKE_MATRIX_H
@@ -18,6 +21,8 @@ static inline float fake_half_of(uint32_t two, int which, __half) {
 static inline float fake_half_of(uint32_t two, int which, __nv_bfloat16) {
     return __bfloat162float({ (unsigned short)(two >> 16 * which) });
 }
+
+#define EIGHT_DEEP fake_is_turing()
 
 /* What a lane gives the others: kept until all have read it, which they have when it comes here the time after next. */
 struct fake_factors { float a[8], b[4]; };
@@ -45,6 +50,7 @@ template <typename T> static inline void fake_multiply(float c[4], const uint32_
 template <typename T> static inline void multiply_16(float c[4], const uint32_t a[4], const uint32_t b[2]) {
     fake_multiply<T>(c, a, b, 2);
 }
+/* Of f16 alone: what is asked for bf16 there is wrong. */
 static inline void multiply_8(float c[4], uint32_t a0, uint32_t a1, uint32_t b) {
     const uint32_t a[2] = { a0, a1 };
     fake_multiply<__half>(c, a, &b, 1);

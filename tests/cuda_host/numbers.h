@@ -25,9 +25,7 @@ static inline void fake_put(fake_type t, void *p, int64_t i, float v) {
 
 /* To 11 significant bits, half away from zero, as the device's conversion. Turing has no such type, and computes in f32. */
 static inline float fake_tf32(float v) {
-    static const char *const mode = getenv("WEFT_FAKE_CUDA");
-    static const bool none = mode && !strcmp(mode, "turing");
-    if (none) return v;
+    if (fake_is_turing()) return v;
     const unsigned bits = __float_as_uint(v);
     return (bits & 0x7f800000) == 0x7f800000 ? v : __uint_as_float((bits + 0x1000) & ~0x1fffu);
 }

@@ -197,6 +197,10 @@ cudaError_t fake_enqueue(cudaStream_t stream, std::function<void()> work) {
 }
 
 void fake_spend(int ms) { clock_ms += (float)ms; }
+bool fake_is_turing() {
+    static const bool is = mode("turing");
+    return is;
+}
 
 void fake_fail(cudaStream_t stream) { stream->late = cudaErrorLaunchFailure; }
 
