@@ -112,6 +112,29 @@ TEST(copy_into_a_part) {
     buffers_free();
 }
 
+/* Stretches out of rows and into longer rows, as slices and concatenation have them: in units of every size that a copy
+ * may move at once. */
+TEST(copy_of_stretches) {
+    static const weft_dtype types[] = { WEFT_U8, WEFT_F16, WEFT_F32, WEFT_I64 };
+    /* of a stretch, of a source's row, where the stretch begins, of a row of the result */
+    static const int64_t forms[][4] = { { 40, 48, 8, 64 }, { 40, 48, 4, 64 }, { 16, 16, 0, 18 }, { 12, 20, 2, 28 },
+                                        { 24, 33, 0, 24 }, { 32, 32, 0, 33 }, { 7, 9, 1, 11 }, { 1, 16, 0, 16 } };
+    for (int t = 0; t < 4; t++)
+        for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
+            for (int repeats = 0; repeats < 2; repeats++) EACH_ALIGNMENT {
+                const int64_t *v = forms[f];
+                weft_copy_args a = { .src_type = types[t], .dst_type = types[t], .rank = 3, .shape = { 3, 5, v[0] },
+                                     .src_stride = { repeats ? 0 : 5 * v[1], v[1], 1 },
+                                     .dst_stride = { 5 * v[3], v[3], 1 } };
+                char *x = random_values(types[t], 15 * v[1], 60, 30);
+                a.src = x + v[2] * (int64_t)weft_dtype_size(types[t]);
+                struct kernel_case c = { .id = WEFT_KERNEL_copy, .args = &a, .out = &a.dst, .type = types[t],
+                                         .count = 15 * v[3], .before = random_values(types[t], 15 * v[3], 60, 30) };
+                if (fast_takes(WEFT_KERNEL_copy, types[t])) case_check(&c, weft_dtype_name(types[t]));
+                buffers_free();
+            }
+}
+
 static void pad(weft_dtype type, weft_pad_mode mode, int64_t h, int64_t w, int64_t channels, int64_t top,
                 int64_t bottom, int64_t left, int64_t right) {
     char what[128];

@@ -1,10 +1,12 @@
 /* copy: any strides to any strides, any type to any type; fill.
  *
  * The dimensions are sorted so that dst's smallest stride comes last, and joined. Then the copy is one stretch on both
- * sides (the driver's own copy, or a conversion of packs), or turned over, where src's neighbours are dst's rows (NCHW
- * ↔ NHWC: by squares in shared memory), or lies anyhow: element by element.
+ * sides (of packs), or turned over, where src's neighbours are dst's rows (NCHW ↔ NHWC: by squares in shared memory), or
+ * lies anyhow: element by element, or, where both sides are stretches (slices, concatenation) and the type stays, by
+ * units of up to 16 bytes.
  */
 #include <stdlib.h>
+#include "kernels/cuda/lines.cuh"
 #include "kernels/cuda/map.cuh"
 #include "kernels/cuda/strided.cuh"
 #include "kernels/ref/ref.h"
@@ -158,10 +160,27 @@ template <typename C> static int run(const weft_env *env, const weft_copy_args *
                           dst);
         return launch(env, "copy", grid_for(env, s.count), BLOCK, 0, row_kernel<1, C>, s.count, src, dst);
     }
-    if (turns(&s)) return turn<C>(env, s, src, dst);
+    if constexpr (sizeof(typename C::from) <= 8)        /* a larger unit is never turned over */
+        if (turns(&s)) return turn<C>(env, s, src, dst);
     const unsigned grid = grid_for(env, s.count);
     if (strided_is_small(s)) return launch(env, "copy", grid, BLOCK, 0, strided_kernel<uint32_t, C>, s, src, dst);
     return launch(env, "copy", grid, BLOCK, 0, strided_kernel<int64_t, C>, s, src, dst);
+}
+
+/* Bytes that a copy of such elements can move at once: more than an element's where whole stretches of them lie on
+ * multiples of that, on both sides. s counts them then. */
+static int take_units(strided *s, int size, const weft_copy_args *a) {
+    const int last = s->rank - 1;
+    if (last == 0 || s->stride[0][last] != 1 || s->stride[1][last] != 1) return size;
+    int unit = unit_of((size_t)(s->shape[last] * size), a->src, a->dst);
+    for (int d = 0; d < last; d++)
+        while (s->stride[0][d] * size % unit || s->stride[1][d] * size % unit) unit /= 2;
+    if (unit <= size) return size;
+    s->shape[last] /= unit / size;
+    s->count /= unit / size;
+    for (int d = 0; d < last; d++)
+        for (int k = 0; k < 2; k++) s->stride[k][d] /= unit / size;
+    return unit;
 }
 
 int weft_cuda_copy(const weft_env *env, const weft_copy_args *a) {
@@ -172,11 +191,11 @@ int weft_cuda_copy(const weft_env *env, const weft_copy_args *a) {
     for (int d = 0; d < s.rank; d++)
         for (int e = d; e > 0 && llabs(s.stride[0][e - 1]) < llabs(s.stride[0][e]); e--) strided_swap(&s, e - 1, e);
     strided_simplify(&s);
-    if (a->src_type == a->dst_type) switch (weft_dtype_size(a->src_type)) {
-        case 1: return run<moved<uint8_t>>(env, a, s);
-        case 2: return run<moved<uint16_t>>(env, a, s);
-        case 4: return run<moved<uint32_t>>(env, a, s);
-        default: return run<moved<uint64_t>>(env, a, s);
+    if (a->src_type == a->dst_type) {
+        const int unit = take_units(&s, (int)weft_dtype_size(a->src_type), a);
+#define DO(U) return run<moved<U>>(env, a, s)
+        EACH_UNIT(unit, DO)
+#undef DO
     }
     switch (a->src_type * WEFT_DTYPE_COUNT + a->dst_type) {
 #define PAIR(S, s_type, D, d_type) case s_type * WEFT_DTYPE_COUNT + d_type: return run<converted<S, D>>(env, a, s)
