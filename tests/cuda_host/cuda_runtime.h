@@ -67,8 +67,6 @@ cudaError_t fake_enqueue(cudaStream_t stream, std::function<void()> work);
 void fake_spend(int ms);
 /* Whether the device is of compute capability 7.5. */
 bool fake_is_turing();
-/* For such work: the device fails; whoever waits next is told. */
-void fake_fail(cudaStream_t stream);
 
 /* ---- launches ----------------------------------------------------------------------------------------------- */
 

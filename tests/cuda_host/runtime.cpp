@@ -26,7 +26,6 @@
 
 struct fake_stream {
     std::deque<std::function<void()>> work;
-    cudaError_t late;                   /* what became of it; stays */
     fake_graph *captured;               /* gets the work instead; NULL: nothing is captured */
 };
 struct fake_graph {
@@ -202,8 +201,6 @@ bool fake_is_turing() {
     return is;
 }
 
-void fake_fail(cudaStream_t stream) { stream->late = cudaErrorLaunchFailure; }
-
 cudaError_t fake_check_launch(const cudaLaunchConfig_t &c, const void *function) {
     const uint64_t threads = (uint64_t)c.blockDim.x * c.blockDim.y * c.blockDim.z;
     const bool grid = c.gridDim.x && c.gridDim.x < 1u << 31 && c.gridDim.y && c.gridDim.y < 65536 && c.gridDim.z
@@ -230,7 +227,7 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *a, const void *) {
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
     guard g(lock);
-    *stream = new fake_stream{ {}, cudaSuccess, nullptr };
+    *stream = new fake_stream{ {}, nullptr };
     streams.insert(*stream);
     return cudaSuccess;
 }
@@ -247,7 +244,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     guard g(lock);
     if (breaks_capture(stream)) return say(cudaErrorStreamCaptureUnsupported);
     drain(stream);
-    return say(stream->late);
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode) {

@@ -193,7 +193,8 @@ bool release_warp(unsigned w, unsigned first, unsigned count) {
         if (!all) continue;
         uint64_t *slots = warps[w].slots[warps[w].next++ % 8];
         for (unsigned k = 0; k < 32; k++)
-            slots[k] = k < count && mask >> k & 1 ? fibers[first + k].given : 0xbadbadbadbadbadull;
+            slots[k] = k < count && mask >> k & 1 && fibers[first + k].now == AT_WARP ? fibers[first + k].given
+                                                                                      : 0xbadbadbadbadbadull;
         for (unsigned k = 0; k < count; k++)
             if (mask >> k & 1 && fibers[first + k].now == AT_WARP) {
                 fibers[first + k].got = slots;
@@ -280,6 +281,8 @@ void *fake_shared_memory() { return shared; }
 
 const uint64_t *fake_exchange(unsigned mask, uint64_t mine) {
     if (!(mask >> fake_lane() & 1)) give_up("a lane that its own mask leaves out");
+    const unsigned left = threads - thread_number() / 32 * 32;
+    if (left < 32 && mask >> left) give_up("a mask with lanes that the block's last warp does not have");
     running->mask = mask;
     running->given = mine;
     wait_as(AT_WARP);
