@@ -91,6 +91,8 @@ TEST(group_norm_types) {
         group_norm(floats[t], 1, 20, 2202, 2, -1, 1, 1e-5, WEFT_ACT_RELU, NO_AFFINE);
         group_norm(floats[t], 3, 901, 21, 3, 0, 1, 1e-5, WEFT_ACT_QUICK_GELU, IN_PLACE | STATISTICS);
         group_norm(floats[t], 1, 2600, 32, 32, 0, 1, 1e-5, WEFT_ACT_SILU, 0);
+        group_norm(floats[t], 2, 2600, 12, 12, 0, 1, 1e-5, WEFT_ACT_NONE, STATISTICS);
+        group_norm(floats[t], 1, 2600, 130, 130, 1, 1, 1e-5, WEFT_ACT_NONE, STATISTICS);    /* more than are joined at once */
     }
 }
 

@@ -180,29 +180,41 @@ static __device__ __forceinline__ void block_moments(const slabs &s, const place
 
 /* Values in one of a group's parts. */
 static __device__ __forceinline__ double part_count(const slabs &s, int64_t i) {
-    const int64_t from = i / s.parts * s.chunk, begin = s.parts == 1 ? 0 : i % s.parts * s.slab;
-    const int64_t pixels = from + s.chunk < s.pixels ? s.chunk : s.pixels - from, left = s.width - begin;
+    const int64_t chunk = s.parts == 1 ? i : i / s.parts, from = chunk * s.chunk,
+                  left = s.width - (s.parts == 1 ? 0 : i % s.parts * s.slab);
+    const int64_t pixels = from + s.chunk < s.pixels ? s.chunk : s.pixels - from;
     return (double)pixels * (double)(s.parts == 1 || left < s.slab ? left : s.slab);
 }
 
-/* Joins what an image's blocks found; a warp has a group. */
+/* Over `lanes` neighbours of a warp, a power of two of them. */
+static __device__ __forceinline__ double lanes_sum(double v, int lanes) {
+    for (int k = lanes / 2; k; k /= 2) v += __shfl_xor_sync(ALL_LANES, v, k);
+    return v;
+}
+
+/* Joins what an image's blocks found. One block does it, and all wait for that: a group has as few lanes as let all
+ * groups be joined at once. */
 template <typename T>
 static __device__ __forceinline__ void image_moments(const slabs &s, int64_t image, double eps, const T *x,
                                                      const found *parts, known *stats, T *means, T *rstds) {
     const int64_t n = s.chunks * s.parts;
-    const int lane = threadIdx.x % WARP;
     const double count = (double)s.pixels * (double)s.width;
-    for (int64_t g = threadIdx.x / WARP; g < s.groups; g += blockDim.x / WARP) {
-        const int64_t group = image * s.groups + g;
+    int lanes = WARP;
+    while (lanes > 4 && s.groups * lanes > (int64_t)blockDim.x) lanes /= 2;
+    const int lane = threadIdx.x % lanes, together = blockDim.x / lanes;
+    for (int64_t first = 0; first < s.groups; first += together) {
+        const int64_t g = first + threadIdx.x / lanes, group = image * s.groups + g, end = g < s.groups ? n : 0;
         double sum = 0, square = 0;
-        for (int64_t i = lane; i < n; i += WARP) sum += part_count(s, i) * parts[group * n + i].mean;
-        const double off = warp_sum(sum) / count;
-        for (int64_t i = lane; i < n; i += WARP) {
+#pragma unroll 4
+        for (int64_t i = lane; i < end; i += lanes) sum += part_count(s, i) * parts[group * n + i].mean;
+        const double off = lanes_sum(sum, lanes) / count;
+#pragma unroll 4
+        for (int64_t i = lane; i < end; i += lanes) {
             const found f = parts[group * n + i];
             square += f.square + part_count(s, i) * (f.mean - off) * (f.mean - off);
         }
-        square = warp_sum(square);
-        if (lane) continue;
+        square = lanes_sum(square, lanes);
+        if (lane || g >= s.groups) continue;
         const double exact = to_float(x[image * s.pixels * s.c + g * s.width]) + off;
         const float mean = (float)exact, rstd = (float)(1 / sqrt(square / count + eps));
         stats[group] = known{ mean, (float)(mean - exact), rstd };
@@ -222,7 +234,7 @@ moments_kernel(slabs s, double eps, const T *x, found *parts, known *stats, T *m
         if (row < s.high && w * N < p.channels) {
             float base[N], mean[N], square[N];
 #pragma unroll
-            for (int k = 0; k < N; k++) base[k] = to_float(image[(p.first + w * N + k) / s.width * s.width]);
+            for (int k = 0; k < N; k++) base[k] = to_float(image[group_of(s, p.first + w * N + k) * s.width]);
             thread_moments<N>(s, image + p.first + w * N, base, p.from + row, p.end, mean, square);
 #pragma unroll
             for (int k = 0; k < N; k++) mean_slots[k * BLOCK + t] = mean[k], square_slots[k * BLOCK + t] = square[k];
@@ -248,7 +260,7 @@ apply_kernel(slabs s, weft_activation act, const T *x, const T *gamma, const T *
 #pragma unroll
         for (int k = 0; k < N; k++) {
             const int64_t channel = p.first + w * N + k;
-            const known q = stats[p.image * s.groups + channel / s.width];
+            const known q = stats[p.image * s.groups + group_of(s, channel)];
             mean[k] = q.mean;
             scale[k] = q.rstd * (gamma ? to_float(gamma[channel]) : 1);
             shift[k] = q.rest * scale[k] + (beta ? to_float(beta[channel]) : 0);
@@ -319,6 +331,7 @@ template <typename T> static int group_norm(const weft_env *env, const weft_grou
 int weft_cuda_group_norm(const weft_env *env, const weft_group_norm_args *a) {
     if (a->groups < 1 || a->c % a->groups || (unsigned)a->act >= WEFT_ACT_COUNT) return WEFT_K_NO_CASE;
     if (a->n * a->pixels * a->c < 1) return WEFT_K_OK;
+    if (a->c > INT32_MAX) return WEFT_K_NO_CASE;
 #define DO(T) return group_norm<T>(env, a)
     EACH_FLOAT(a->type, DO)
 #undef DO

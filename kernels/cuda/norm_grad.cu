@@ -28,9 +28,10 @@ template <int N, typename T>
 static __device__ __forceinline__ channels<N> channels_of(const slabs &s, const inputs<T> &in, int64_t image,
                                                           int64_t groups, int64_t first) {
     channels<N> c;
+    const uint32_t width = (uint32_t)(s.c / groups);
 #pragma unroll
     for (int k = 0; k < N; k++) {
-        const int64_t group = image * groups + (first + k) / (s.c / groups);
+        const int64_t group = image * groups + (uint32_t)(first + k) / width;
         c.mean[k] = to_float(in.mean[group]);
         c.rstd[k] = to_float(in.rstd[group]);
         c.scale[k] = c.rstd[k] * (in.gamma ? to_float(in.gamma[first + k]) : 1);
@@ -166,10 +167,11 @@ dx_kernel(slabs s, int64_t groups, weft_activation act, inputs<T> in, const sums
         const int64_t first = p.first + w * N, begin = p.image * s.pixels * s.c + first;
         if (row >= s.high || w * N >= p.channels) continue;
         const channels<N> c = channels_of<N>(s, in, p.image, groups, first);
+        const uint32_t width = (uint32_t)(s.c / groups);
         float level[N], slope[N];
 #pragma unroll
         for (int k = 0; k < N; k++) {
-            const sums mean = means[p.image * groups + (first + k) / (s.c / groups)];
+            const sums mean = means[p.image * groups + (uint32_t)(first + k) / width];
             level[k] = c.rstd[k] * mean.dz;
             slope[k] = c.rstd[k] * c.rstd[k] * mean.dzx;
         }
@@ -243,6 +245,7 @@ template <typename T> static int group_norm_grad(const weft_env *env, const weft
 int weft_cuda_group_norm_grad(const weft_env *env, const weft_group_norm_grad_args *a) {
     if (a->groups < 1 || a->c % a->groups || (unsigned)a->act >= WEFT_ACT_COUNT) return WEFT_K_NO_CASE;
     if (a->n * a->pixels * a->c < 1) return zeros(env, "group_norm_grad", a->type, a->c, a->dgamma, a->dbeta);
+    if (a->c > INT32_MAX) return WEFT_K_NO_CASE;
 #define DO(T) return group_norm_grad<T>(env, a)
     EACH_FLOAT(a->type, DO)
 #undef DO
