@@ -114,6 +114,9 @@ TEST(attention_half_sizes) {
         attention(floats[2 - causal], 1, 1, 70, 100, 200, causal, 1, 0);
         attention(floats[2 - causal], 1, 1, 77, 77, 64, causal, 2, 0);
         attention(floats[1 + causal], 1, 1, 100, 170, 160, causal, 1, 5);
+        /* enough of them that a warp takes more queries */
+        attention(floats[1 + causal], 2, 2, 131, 70, 80, causal, 1, 0);
+        attention(floats[2 - causal], 1, 4, 100, 130, 64, causal, 1, 3);
     }
 }
 

@@ -198,6 +198,13 @@ template <typename T, int D, int M> static int flash(const weft_env *env, const 
     return launch(env, "attention", grid, MMA_THREADS, 2 * KEYS * (D + 8) * sizeof(T), flash_kernel<T, D, M>, t);
 }
 
+/* With twice 16 queries a warp, k and v are read half as often; with 16 there are more blocks, where processors would be
+ * idle. The bytes are the same. */
+template <typename T, int D> static int flash_narrow(const weft_env *env, const attention_task &t) {
+    const int64_t blocks = t.shape.items * div_up(t.shape.tq, 32 * WARPS);
+    return blocks < 2 * cuda_queue_of(env)->processors ? flash<T, D, 1>(env, t) : flash<T, D, 2>(env, t);
+}
+
 /* ---- wider -------------------------------------------------------------------------------------------------- */
 
 /* A slice of the block's q and of SLICE_KEYS keys, one behind the other: there are two such pairs. */
@@ -271,9 +278,9 @@ template <typename T> static int by_width(const weft_env *env, const attention_t
     if (d > MOST_WIDTH) return wide_flash<T>(env, t);
     if (d > 128) return flash<T, MOST_WIDTH, 1>(env, t);
     if (d > 80) return flash<T, 128, 1>(env, t);
-    if (d > 64) return flash<T, 80, 2>(env, t);
-    if (d > 48) return flash<T, 64, 2>(env, t);
-    return flash<T, 48, 2>(env, t);
+    if (d > 64) return flash_narrow<T, 80>(env, t);
+    if (d > 48) return flash_narrow<T, 64>(env, t);
+    return flash_narrow<T, 48>(env, t);
 }
 
 /* Always our own: cuDNN's operation for attention (9.13 and later) has no causal mask, and each of its engines compiles
