@@ -2,7 +2,8 @@
  * Weft calls, as C sees it. runtime.cpp plays the driver and the device.
  *
  * The environment chooses the device: WEFT_FAKE_CUDA = "no driver", "old driver", "no device", "old device", "turing" or
- * "no graphs" (else: one device), and WEFT_FAKE_CUDA_MEMORY its bytes.
+ * "no graphs" (else: one device), WEFT_FAKE_CUDA_MEMORY its bytes, and WEFT_FAKE_CUDA_PROCESSORS how many it has: few let
+ * loops over a grid go round, many cut sums into chunks.
  */
 #ifndef FAKE_CUDA_RUNTIME_API_H
 #define FAKE_CUDA_RUNTIME_API_H

@@ -149,7 +149,8 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device) {
     strcpy(p->name, "emulated device");
     p->major = mode("old device") ? 6 : mode("turing") ? 7 : 8;
     p->minor = mode("old device") ? 1 : mode("turing") ? 5 : 6;
-    p->multiProcessorCount = 2;
+    const char *processors = getenv("WEFT_FAKE_CUDA_PROCESSORS");
+    p->multiProcessorCount = processors ? atoi(processors) : 2;
     p->totalGlobalMem = total_bytes();
     return cudaSuccess;
 }
