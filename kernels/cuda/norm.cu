@@ -111,7 +111,10 @@ int weft_cuda_layer_norm(const weft_env *env, const weft_layer_norm_args *a) {
 
 /* ---- a large group's sums ----------------------------------------------------------------------------------- */
 
-enum { TILE = 4 };          /* pixels that a thread reads before it uses them */
+enum {
+    TILE = 4,               /* pixels that a thread reads before it uses them */
+    SLOTS = BLOCK + 1       /* of a channel in shared memory: a group's are in different banks */
+};
 
 /* Mean and sum of squared deviations of a thread's pixels, for each of N channels, over x − base. */
 template <int N, typename T>
@@ -148,10 +151,10 @@ static __device__ __forceinline__ void thread_moments(const slabs &s, const T *x
 
 /* What a block found of a group, and what is known of it in the end: y = (x − mean + rest)·rstd, mean rounded, rest
  * what that left out. */
-struct found { float mean, square; };
-struct known { float mean, rest, rstd; };
+struct alignas(8) found { float mean, square; };
+struct alignas(16) known { float mean, rest, rstd; };
 
-/* Joins the threads' moments, channel k of thread t at k·BLOCK + t, group by group; a warp has a group. */
+/* Joins the threads' moments, channel k of thread t at k·SLOTS + t, group by group; a warp has a group. */
 template <int N>
 static __device__ __forceinline__ void block_moments(const slabs &s, const place &p, const float *means,
                                                      const float *squares, found *parts) {
@@ -162,13 +165,13 @@ static __device__ __forceinline__ void block_moments(const slabs &s, const place
         float sum = 0, square = 0;
         for (int e = lane; e < s.high * width; e += WARP) {
             const int row = e / width, column = g * width + e % width,
-                      at = column % N * BLOCK + row * s.wide + column / N;
+                      at = column % N * SLOTS + row * s.wide + column / N;
             sum += (float)rows_of(s, p, row) * means[at];
         }
         const float mean = warp_sum(sum) / count;
         for (int e = lane; e < s.high * width; e += WARP) {
             const int row = e / width, column = g * width + e % width,
-                      at = column % N * BLOCK + row * s.wide + column / N;
+                      at = column % N * SLOTS + row * s.wide + column / N;
             const float d = means[at] - mean;
             square += squares[at] + (float)rows_of(s, p, row) * d * d;
         }
@@ -226,7 +229,7 @@ static __device__ __forceinline__ void image_moments(const slabs &s, int64_t ima
 template <int N, typename T>
 static __global__ void __launch_bounds__(BLOCK)
 moments_kernel(slabs s, double eps, const T *x, found *parts, known *stats, T *means, T *rstds, unsigned *tickets) {
-    __shared__ float mean_slots[N * BLOCK], square_slots[N * BLOCK];
+    __shared__ float mean_slots[N * SLOTS], square_slots[N * SLOTS];
     const int t = (int)threadIdx.x, w = t % s.wide, row = t / s.wide;
     for (int64_t item = blockIdx.x; item < slabs_items(s); item += gridDim.x) {
         const place p = place_of(s, item);
@@ -237,7 +240,7 @@ moments_kernel(slabs s, double eps, const T *x, found *parts, known *stats, T *m
             for (int k = 0; k < N; k++) base[k] = to_float(image[group_of(s, p.first + w * N + k) * s.width]);
             thread_moments<N>(s, image + p.first + w * N, base, p.from + row, p.end, mean, square);
 #pragma unroll
-            for (int k = 0; k < N; k++) mean_slots[k * BLOCK + t] = mean[k], square_slots[k * BLOCK + t] = square[k];
+            for (int k = 0; k < N; k++) mean_slots[k * SLOTS + t] = mean[k], square_slots[k * SLOTS + t] = square[k];
         }
         __syncthreads();
         block_moments<N>(s, p, mean_slots, square_slots, parts);
@@ -257,13 +260,14 @@ apply_kernel(slabs s, weft_activation act, const T *x, const T *gamma, const T *
         const int64_t begin = p.image * s.pixels * s.c + p.first + w * N;
         if (row >= s.high || w * N >= p.channels) continue;
         float mean[N], scale[N], shift[N];
+        load_channels<N>(scale, gamma, p.first + w * N, 1);
+        load_channels<N>(shift, beta, p.first + w * N, 0);
 #pragma unroll
         for (int k = 0; k < N; k++) {
-            const int64_t channel = p.first + w * N + k;
-            const known q = stats[p.image * s.groups + group_of(s, channel)];
+            const known q = stats[p.image * s.groups + group_of(s, p.first + w * N + k)];
             mean[k] = q.mean;
-            scale[k] = q.rstd * (gamma ? to_float(gamma[channel]) : 1);
-            shift[k] = q.rest * scale[k] + (beta ? to_float(beta[channel]) : 0);
+            scale[k] *= q.rstd;
+            shift[k] += q.rest * scale[k];
         }
         for (int64_t i = p.from + row; i < p.end; i += TILE * s.high) {
             pack<T, N> v[TILE];

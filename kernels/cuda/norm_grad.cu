@@ -29,13 +29,14 @@ static __device__ __forceinline__ channels<N> channels_of(const slabs &s, const 
                                                           int64_t groups, int64_t first) {
     channels<N> c;
     const uint32_t width = (uint32_t)(s.c / groups);
+    load_channels<N>(c.scale, in.gamma, first, 1);
+    load_channels<N>(c.shift, in.beta, first, 0);
 #pragma unroll
     for (int k = 0; k < N; k++) {
         const int64_t group = image * groups + (uint32_t)(first + k) / width;
         c.mean[k] = to_float(in.mean[group]);
         c.rstd[k] = to_float(in.rstd[group]);
-        c.scale[k] = c.rstd[k] * (in.gamma ? to_float(in.gamma[first + k]) : 1);
-        c.shift[k] = in.beta ? to_float(in.beta[first + k]) : 0;
+        c.scale[k] *= c.rstd[k];
     }
     return c;
 }

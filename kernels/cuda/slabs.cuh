@@ -87,6 +87,19 @@ static __device__ __forceinline__ int64_t group_of(const slabs &s, int64_t chann
     return (uint32_t)channel / (uint32_t)s.width;
 }
 
+/* What N neighbouring channels have of p, or `none` where there is no p: at once, where they lie on a pack's bytes. */
+template <int N, typename T>
+static __device__ __forceinline__ void load_channels(float (&v)[N], const T *p, int64_t first, float none) {
+    if (p && (size_t)(p + first) % (N * sizeof(T)) == 0) {
+        const pack<T, N> x = load_pack<T, N>(p + first);
+#pragma unroll
+        for (int k = 0; k < N; k++) v[k] = to_float(x.v[k]);
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < N; k++) v[k] = p ? to_float(p[first + k]) : none;
+}
+
 /* Pixels that the threads of row `row` have in a chunk. */
 static __device__ __forceinline__ int rows_of(const slabs &s, const place &p, int row) {
     return (int)((p.end - p.from - row + s.high - 1) / s.high);
