@@ -10,6 +10,7 @@
 #ifndef FAKE_MATRIX_H
 #define FAKE_MATRIX_H
 
+#include <cfloat>
 #include <cstdio>
 #include <cstdlib>
 #include "cuda_bf16.h"
@@ -27,7 +28,8 @@ static inline float fake_half_of(uint32_t two, int which, __nv_bfloat16) {
 /* What a lane gives the others: kept until all have read it, which they have when it comes here the time after next. */
 struct fake_factors { float a[8], b[4]; };
 
-/* Products of 16-bit values are exact in f32; the sum is plain. halves: 1 or 2, 8 deep each. */
+/* Products of 16-bit values are exact in f32; their sum is cut off, not rounded, as tensor cores do. halves: 1 or 2, 8 deep
+ * each. */
 template <typename T> static inline void fake_multiply(float c[4], const uint32_t *a, const uint32_t *b, int halves) {
     static fake_factors kept[2][32];
     static unsigned turn[32];
@@ -37,13 +39,14 @@ template <typename T> static inline void fake_multiply(float c[4], const uint32_
     for (int i = 0; i < 2 * halves; i++) mine->b[i] = fake_half_of(b[i / 2], i % 2, T());
     const uint64_t *all = fake_exchange(0xffffffffu, (uint64_t)(uintptr_t)mine);
     for (int i = 0; i < 4; i++) {
-        float sum = c[i];
+        double sum = c[i];
         for (int k = 0; k < 8 * halves; k++) {
             const fake_factors *row = (const fake_factors *)(uintptr_t)all[g * 4 + k % 8 / 2];
             const fake_factors *column = (const fake_factors *)(uintptr_t)all[(2 * t + i % 2) * 4 + k % 8 / 2];
-            sum += row->a[(i / 2 + k / 8 * 2) * 2 + k % 2] * column->b[k / 8 * 2 + k % 2];
+            sum += (double)row->a[(i / 2 + k / 8 * 2) * 2 + k % 2] * column->b[k / 8 * 2 + k % 2];
         }
-        c[i] = sum;
+        const float nearest = (float)sum;
+        c[i] = fabs(nearest) > fabs(sum) ? nextafterf(nearest, 0) : nearest;
     }
 }
 
@@ -83,6 +86,9 @@ void copies_end();
 void fake_copies_wait(unsigned left);
 template <int left> static inline void copies_wait() { fake_copies_wait(left); }
 
-static inline float exp2_quick(float x) { return exp2f(x); }
+static inline float exp2_quick(float x) {
+    const float y = fake_off(exp2f(x), 2);
+    return y < FLT_MIN ? 0 : y;
+}
 
 #endif
