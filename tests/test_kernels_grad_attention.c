@@ -94,6 +94,7 @@ TEST(attention_grad_half_sizes) {
     attention(WEFT_BF16, 1, 1, 77, 64, 40, 1, 1, 0);
     attention(WEFT_F16, 1, 1, 64, 77, 72, 0, 1, 3);
     attention(WEFT_F16, 1, 1, 77, 77, 160, 1, 1, 0);
+    attention(WEFT_F16, 1, 2, 140, 40, 40, 1, 1, 0);        /* a whole block of queries that see no key */
 }
 
 TEST(attention_grad_of_nothing) {

@@ -5,7 +5,7 @@
 
 namespace {
 
-struct copy { void *to; const void *from; bool there; };
+struct copy { void *to; const void *from; bool there; unsigned barriers; };
 struct copies {
     std::vector<copy> open;                     /* of the group that has not ended */
     std::deque<std::vector<copy>> ended;
@@ -16,9 +16,11 @@ unsigned asked;
 
 copies &mine() { return of_thread[threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)]; }
 
-void run(const copy &c) {
+void run(copy &c) {
+    if (!c.to) return;
     if (c.there) memcpy(c.to, c.from, 16);
     else memset(c.to, 0, 16);
+    c.to = nullptr;                             /* done */
 }
 
 } // namespace
@@ -26,9 +28,19 @@ void run(const copy &c) {
 void copy_16(void *to, const void *from, bool there) {
     fake_check_16(to, "cp.async to shared memory");
     fake_check_16(from, "cp.async from global memory");
-    const copy c = { to, from, there };
-    if (fake_is_turing() || asked++ % 2) run(c);
+    const unsigned chance = asked++ * 2654435761u >> 16;
+    copy c = { to, from, there, chance % 3 == 1 ? chance / 3 % 4 + 1 : 0 };
+    if (fake_is_turing() || chance % 3 == 0) run(c);
     else mine().open.push_back(c);
+}
+
+void fake_copies_land() {
+    copies &m = mine();
+    for (copy &c : m.open)
+        if (c.barriers && !--c.barriers) run(c);
+    for (auto &group : m.ended)
+        for (copy &c : group)
+            if (c.barriers && !--c.barriers) run(c);
 }
 
 void copies_end() {
@@ -40,7 +52,7 @@ void copies_end() {
 void fake_copies_wait(unsigned left) {
     copies &m = mine();
     while (m.ended.size() > left) {
-        for (const copy &c : m.ended.front()) run(c);
+        for (copy &c : m.ended.front()) run(c);
         m.ended.pop_front();
     }
 }

@@ -58,6 +58,8 @@ void __syncwarp(unsigned mask = 0xffffffffu);
 const uint64_t *fake_exchange(unsigned mask, uint64_t mine);
 unsigned fake_lane();
 void *fake_shared_memory();
+/* copies.cpp: some of the running thread's copies into shared memory, which may happen at any time. */
+void fake_copies_land();
 template <typename T> static T *shared_memory() { return static_cast<T *>(fake_shared_memory()); }
 /* Runs a kernel over a grid, now. */
 void fake_run(const std::function<void()> &kernel, const void *function, dim3 grid, dim3 block, size_t shared);

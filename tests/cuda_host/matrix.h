@@ -1,8 +1,8 @@
 /* Stands in for the PTX of kernels/cuda/mma.cuh, lane by lane: what each holds is laid out as there.
  *
  * The lanes of a warp meet once in every product or load, so all of them must call it. A copy into shared memory happens
- * where it is asked for and, every second time, as late as it may, at the wait: so a missing wait shows, and so does a
- * barrier missing before the copy.
+ * where it is asked for, or a few of the thread's barriers later, or as late as it may, at the wait, by chance: so a missing
+ * wait shows, and so does a barrier missing before the copy.
  *
  * With WEFT_FAKE_CUDA=turing in the environment it is sm_75 that is stood in for: products are eight deep, and copies happen
  * at once.

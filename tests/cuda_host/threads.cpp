@@ -289,11 +289,15 @@ const uint64_t *fake_exchange(unsigned mask, uint64_t mine) {
     return running->got;
 }
 
-void __syncwarp(unsigned mask) { fake_exchange(mask, 0); }
+void __syncwarp(unsigned mask) {
+    fake_exchange(mask, 0);
+    fake_copies_land();
+}
 
 static void sync_block(int v) {
     running->given = v != 0;
     wait_as(AT_BLOCK);
+    fake_copies_land();
 }
 
 void __syncthreads() { sync_block(0); }
