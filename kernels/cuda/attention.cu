@@ -198,8 +198,8 @@ template <typename T, int D, int M> static int flash(const weft_env *env, const 
     return launch(env, "attention", grid, MMA_THREADS, 2 * KEYS * (D + 8) * sizeof(T), flash_kernel<T, D, M>, t);
 }
 
-/* With twice 16 queries a warp, k and v are read half as often; with 16 there are more blocks, where processors would be
- * idle. The bytes are the same. */
+/* With twice 16 queries a warp, k and v are read half as often; with 16 there are more blocks, where processors would
+ * be idle. The bytes are the same. */
 template <typename T, int D> static int flash_narrow(const weft_env *env, const attention_task &t) {
     const int64_t blocks = t.shape.items * div_up(t.shape.tq, 32 * WARPS);
     return blocks < 2 * cuda_queue_of(env)->processors ? flash<T, D, 1>(env, t) : flash<T, D, 2>(env, t);

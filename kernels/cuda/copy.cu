@@ -1,8 +1,8 @@
 /* copy: any strides to any strides, any type to any type; fill.
  *
  * The dimensions are sorted so that dst's smallest stride comes last, and joined. Then the copy is one stretch on both
- * sides (of packs), or turned over, where src's neighbours are dst's rows (NCHW ↔ NHWC: by squares in shared memory), or
- * lies anyhow: element by element, or, where both sides are stretches (slices, concatenation) and the type stays, by
+ * sides (of packs), or turned over, where src's neighbours are dst's rows (NCHW ↔ NHWC: by squares in shared memory),
+ * or lies anyhow: element by element, or, where both sides are stretches (slices, concatenation) and the type stays, by
  * units of up to 16 bytes.
  */
 #include <stdlib.h>
