@@ -45,7 +45,7 @@ static int conv_and_tail(const weft_env *env, const char *who, const weft_conv2d
 }
 
 /* With all operands of one type: cuDNN with everything in one graph, or with a pass behind it, or our own tiles. Only
- * the second rounds twice. */
+ * the second rounds twice; no ready-made engine of cuDNN's adds a row of each image. */
 static int conv(const weft_env *env, const char *who, const weft_conv2d_args *a) {
     int status = WEFT_K_NO_CASE;
     if (a->bias && !a->row && a->residual != a->y) {

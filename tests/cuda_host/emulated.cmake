@@ -10,7 +10,7 @@ enable_language(CXX)
 set(CMAKE_CXX_STANDARD 17)
 set(CMAKE_CXX_FLAGS_RELEASE "-O2")
 file(GLOB host_sources CONFIGURE_DEPENDS tests/cuda_host/*.cpp)
-list(REMOVE_ITEM host_sources ${CMAKE_SOURCE_DIR}/tests/cuda_host/missing.cpp)
+list(REMOVE_ITEM host_sources ${CMAKE_SOURCE_DIR}/tests/cuda_host/library.cpp)
 
 # A .cu file has its language from CMake; one that includes it is plain C++.
 set(emulated_sources ${cuda_sources} ${host_sources})
@@ -26,7 +26,7 @@ target_include_directories(weft_cuda_host BEFORE PRIVATE ${CMAKE_SOURCE_DIR}/tes
 target_link_libraries(weft_cuda_host PRIVATE weft_flags)
 target_compile_definitions(weft_cuda_host PRIVATE WEFT_VERSION="${PROJECT_VERSION}" weft_cuda_library=weft_cuda_own)
 target_compile_options(weft_cuda_host PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-Wno-unknown-pragmas>)
-add_library(weft_cuda_emulated MODULE $<TARGET_OBJECTS:weft_cuda_host> tests/cuda_host/missing.cpp)
+add_library(weft_cuda_emulated MODULE $<TARGET_OBJECTS:weft_cuda_host> tests/cuda_host/library.cpp)
 target_include_directories(weft_cuda_emulated BEFORE PRIVATE ${CMAKE_SOURCE_DIR}/tests/cuda_host)
 target_compile_definitions(weft_cuda_emulated PRIVATE WEFT_VERSION="${PROJECT_VERSION}")
 target_link_libraries(weft_cuda_emulated PRIVATE weft_kernels)
