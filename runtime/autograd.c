@@ -285,7 +285,7 @@ weft_tensor *weft_detach(weft_ctx *c, weft_tensor *t) {
 
 /* ---- NaN and infinity ----------------------------------------------------------------------------------------- */
 
-/* 0·x is 0 for every finite x, and NaN for the others. */
+/* 0·x is 0 for every finite x, and NaN for the others. In f32 where there is no arithmetic in f64: what is f64 there was f32 before. */
 bool weft_is_finite(weft_ctx *c, weft_tensor *t) {
     if (!weft_ok(c) || !t) return false;
     if (!is_float(t->type) || c->shape_only || !weft_count(t)) return true;
@@ -293,7 +293,7 @@ bool weft_is_finite(weft_ctx *c, weft_tensor *t) {
     c->watch_finite = 0;
     weft_no_grad(c, true);
     weft_scope s = weft_scope_named(c, "is finite");
-    if (t->type != WEFT_F64) t = weft_cast(c, t, WEFT_F32);
+    if (t->type != WEFT_F64 || !(c->kernels->types[WEFT_KERNEL_binary] >> WEFT_F64 & 1)) t = weft_cast(c, t, WEFT_F32);
     weft_tensor *zeros = weft_mul(c, t, weft_scalar(c, weft_type(t), 0));
     double sum = weft_item(c, weft_reduce_all(c, WEFT_REDUCE_SUM, zeros));
     weft_scope_end(c, s, NULL);

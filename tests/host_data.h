@@ -27,6 +27,9 @@ __attribute__((unused)) static const char *test_device(const char *device) {
     return other && !strcmp(device, "cpu") ? other : device;
 }
 
+/* A GPU has no arithmetic in f64. */
+__attribute__((unused)) static bool has_f64(void) { return !getenv("WEFT_TEST_ON"); }
+
 /* Whether a test runs on a GPU (tests/on_gpu.c). */
 __attribute__((unused)) static bool on_gpu(void) { return getenv("WEFT_DEVICE") != NULL; }
 

@@ -186,7 +186,7 @@ static weft_tensor *call_pad(weft_ctx *c, struct draw *d) {
 
 static weft_tensor *call_embedding(weft_ctx *c, struct draw *d) {
     int64_t rows = pick(d, 2, 20), n = pick(d, 1, 6), m = pick(d, 1, 6);
-    weft_tensor *u = weft_affine(c, operand_of(c, d, WEFT_F64, WEFT_SHAPE(n, m)), (double)rows / 2, (double)rows / 2);
+    weft_tensor *u = weft_affine(c, operand_of(c, d, d->type == WEFT_F64 ? WEFT_F64 : WEFT_F32, WEFT_SHAPE(n, m)), (double)rows / 2, (double)rows / 2);
     weft_tensor *ids = weft_cast(c, u, pick(d, 1, 2) == 1 ? WEFT_I64 : WEFT_I32);
     return weft_embedding(c, ids, WEIGHT(rows, pick(d, 1, 30)), d->type);
 }

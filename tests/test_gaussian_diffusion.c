@@ -223,7 +223,7 @@ TEST(noise_matched_to_samples) {
     CHECK_EQ(CALL(b, "MatchNoise", &out, IN_TENSOR("samples", samples), IN_TENSOR("noise", noise)), WEFT_OK);
     const weft_st_entry *order = find(&m, "match.order");
     const int64_t *want = order->data, each = weft_count(noise) / 13;
-    const float *all = weft_data(noise), *got = out.tensor ? weft_data(out.tensor) : NULL;
+    const float *all = host_data(noise), *got = out.tensor ? host_data(out.tensor) : NULL;
     for (int i = 0; got && i < 13; i++)
         if (memcmp(got + i * each, all + want[i] * each, (size_t)each * sizeof *all))
             TEST_FAIL("sample %d is not given noise %d", i, (int)want[i]);
@@ -357,7 +357,7 @@ static void round_trip(struct bed *b, const char *more) {
             CALL(b, "UNetStep", said[k], { "model", k ? loaded : made }, IN_TENSOR("sample", x),
                  IN_FLOAT("timestep", 7), IN_TENSOR("self_cond", of));
         REQUIRE(said[0][0].tensor && said[1][0].tensor);
-        CHECK(!memcmp(weft_data(said[0][0].tensor), weft_data(said[1][0].tensor), 128 * sizeof(float)));
+        CHECK(!memcmp(host_data(said[0][0].tensor), host_data(said[1][0].tensor), 128 * sizeof(float)));
         for (int i = 0; i < 4; i++) weft_value_clear(&said[i / 2][i % 2]);
     }
     weft_value_clear(&made);
