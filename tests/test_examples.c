@@ -167,10 +167,10 @@ TEST(lucidrains_from_nothing) {
 }
 
 /* What training the small model was for: pairs of shapes that no caption named together in this order. The pixels decide; 34 is the aim. Under a
- * sanitizer the first 8 are drawn, which pass through the same code: all 40 would take minutes there. */
+ * sanitizer the first 4 are drawn, which pass through the same code: all 40 would take minutes there. */
 TEST(the_small_model_draws_what_it_never_saw) {
 #ifdef __SANITIZE_ADDRESS__
-    enum { COUNT = 8, LEAST = 6 };
+    enum { COUNT = 4, LEAST = 3 };
 #else
     enum { COUNT = 40, LEAST = 34 };
 #endif
