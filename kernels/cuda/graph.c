@@ -21,6 +21,7 @@ int cuda_record_begin(const weft_env *env) {
     int status = cuda_enter(q);
     if (!status && !q->side)
         status = cuda_check(cudaStreamCreateWithFlags(&q->side, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    if (!status) status = cuda_check(cudaStreamSynchronize(q->stream), "waiting");   /* then the other has what was freed */
     if (!status)
         status = cuda_check(cudaStreamBeginCapture(q->stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
     q->recording = !status;
