@@ -27,8 +27,13 @@ __attribute__((unused)) static const char *test_device(const char *device) {
     return other && !strcmp(device, "cpu") ? other : device;
 }
 
-/* A GPU has no arithmetic in f64. */
-__attribute__((unused)) static bool has_f64(void) { return !getenv("WEFT_TEST_ON"); }
+/* Whether a test of the CPU runs on a device; says what it leaves out there. */
+__attribute__((unused)) static bool leaves_out(const char *what) {
+    const bool device = getenv("WEFT_TEST_ON") != NULL;
+    if (device) printf("    left out on a device: %s\n", what);
+    return device;
+}
+__attribute__((unused)) static bool has_f64(void) { return !leaves_out("f64, for which it has no kernels"); }
 
 /* Whether a test runs on a GPU (tests/on_gpu.c). */
 __attribute__((unused)) static bool on_gpu(void) { return getenv("WEFT_DEVICE") != NULL; }

@@ -95,9 +95,10 @@ static void check_run(const struct run *run, weft_dtype type) {
 TEST(steps_are_the_referees) {
     struct run run[RUNS];
     CHECK_EQ(all_runs(run), RUNS);
+    const bool both = has_f64();
     for (int r = 0; r < RUNS; r++) {
         check_run(&run[r], WEFT_F32);
-        if (has_f64()) check_run(&run[r], WEFT_F64);
+        if (both) check_run(&run[r], WEFT_F64);
     }
 }
 
@@ -137,7 +138,8 @@ TEST(state_goes_through_a_file) {
     struct run run[RUNS];
     const char *folder = folder_new(), *path = in(folder, "optimizer.safetensors");
     all_runs(run);
-    for (int k = 0; k < RUNS * (2 + has_f64()); k++) {
+    const int count = RUNS * (2 + has_f64());
+    for (int k = 0; k < count; k++) {
         const struct run *r = &run[k % RUNS];
         const weft_dtype type = types[k / RUNS];
         weft_ctx *c = open_device("cpu");
@@ -345,7 +347,8 @@ static void check_ema(const char *name, weft_ema_options options, weft_dtype typ
 }
 
 TEST(averages_are_the_referees) {
-    for (int t = 0; t < 1 + has_f64(); t++) {
+    const int count = 1 + has_f64();
+    for (int t = 0; t < count; t++) {
         const weft_dtype type = t ? WEFT_F64 : WEFT_F32;
 #define EMA(kind, name, ...) do { \
         weft_ema_options o = weft_ema_defaults(WEFT_EMA_##kind); \
@@ -367,7 +370,8 @@ TEST(averages_are_the_referees) {
 /* Averages take the parameters' place and give it back to the bit; what would spoil them in between is refused. */
 TEST(swapping) {
     static const weft_dtype types[] = { WEFT_F32, WEFT_BF16, WEFT_F64 };
-    for (int t = 0; t < 2 + has_f64(); t++) {
+    const int count = 2 + has_f64();
+    for (int t = 0; t < count; t++) {
         weft_ctx *c = open_device("cpu");
         weft_ema_options options = weft_ema_defaults(WEFT_EMA_DIFFUSERS);
         weft_tensor *p = noisy(c, types[t], 3, WEFT_SHAPE(40)), *start = noisy(c, types[t], 3, WEFT_SHAPE(40));
