@@ -35,6 +35,9 @@ __attribute__((unused)) static bool leaves_out(const char *what) {
 }
 __attribute__((unused)) static bool has_f64(void) { return !leaves_out("f64, for which it has no kernels"); }
 
+/* Whether a test of the CPU runs on the emulated device (CMakeLists.txt). */
+__attribute__((unused)) static bool emulated_device(void) { return getenv("WEFT_TEST_ON") && getenv("WEFT_FAKE_CUDA"); }
+
 /* Whether a test runs on a GPU (tests/on_gpu.c). */
 __attribute__((unused)) static bool on_gpu(void) { return getenv("WEFT_DEVICE") != NULL; }
 

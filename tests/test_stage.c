@@ -113,7 +113,7 @@ TEST(stages_are_ksampler) {
     weft_latent *latent = weft_latent_new(c, &(weft_latent){
         .samples = weft_randn(c, rng, WEFT_F32, WEFT_SHAPE(2, 8, 6, 4)), .downscale = 8 });
     weft_rng_free(rng);
-    const size_t stride = getenv("WEFT_TEST_ON") ? 4 : 1;      /* an emulated GPU takes a minute for all of them */
+    const size_t stride = emulated_device() ? 8 : 1;           /* that takes a minute for all of them */
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i += stride) {
         weft_tensor *a = by_stages(&k, latent, cases[i].sampler, cases[i].cfg, cases[i].denoise);
         weft_tensor *b = by_ksampler(&k, latent, cases[i].sampler, cases[i].cfg, cases[i].denoise);
