@@ -196,15 +196,18 @@ void weft_set_precision(weft_ctx *c, weft_precision p) {
 
 const weft_kernels *weft_backend(const weft_ctx *c) { return c->kernels; }
 
+static void device_status(weft_ctx *c, int status) {
+    if (status != WEFT_K_OK) weft_fail(c, WEFT_E_DEVICE, "%s: %s", c->kernels->name, c->kernels->last_error());
+}
+
 weft_status weft_wait(weft_ctx *c) {
-    if (!weft_ok(c) || !c->kernels->wait || c->kernels->wait(&c->env) == WEFT_K_OK) return c->status;
-    return weft_fail(c, WEFT_E_DEVICE, "%s: %s", c->kernels->name, c->kernels->last_error());
+    if (weft_ok(c) && c->kernels->wait) device_status(c, c->kernels->wait(&c->env));
+    return c->status;
 }
 
 /* A bar that ran ahead of the device would say nothing, and what is asked for already cannot be cancelled. */
 static void keep_pace(weft_ctx *c) {
-    if (!c->kernels->pace || c->shape_only || c->kernels->pace(&c->env) == WEFT_K_OK) return;
-    weft_fail(c, WEFT_E_DEVICE, "%s: %s", c->kernels->name, c->kernels->last_error());
+    if (c->kernels->pace && !c->shape_only) device_status(c, c->kernels->pace(&c->env));
 }
 
 weft_dtype weft_compute_type(const weft_ctx *c) {

@@ -82,8 +82,8 @@ weft_block *weft_block_take(weft_memory *m, size_t bytes);      /* NULL: refused
 void weft_block_give(weft_memory *m, weft_block *b);            /* to the cache; takes NULL */
 weft_status weft_memory_fail(weft_ctx *c, const char *who);
 weft_block *weft_block_create(weft_memory *m, size_t size);     /* a fresh whole one; NULL where the system has none */
-void weft_block_cache(weft_memory *m, weft_block *b);             /* a whole one */
-void weft_memory_give_back(weft_memory *m);                      /* all of it but what holds have */
+void weft_block_cache(weft_memory *m, weft_block *b);           /* puts a whole one into the cache */
+void weft_memory_give_back(weft_memory *m);                     /* the cache, but what holds have of it */
 
 /* hold.c. A part of the open hold, and back to it. */
 weft_block *weft_hold_take(weft_memory *m, size_t size);

@@ -21,7 +21,8 @@ int cuda_record_begin(const weft_env *env) {
     int status = cuda_enter(q);
     if (!status && !q->side)
         status = cuda_check(cudaStreamCreateWithFlags(&q->side, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    if (!status) status = cuda_check(cudaStreamSynchronize(q->stream), "waiting");   /* then the other has what was freed */
+    /* Then the other stream can have what was freed on this one. */
+    if (!status) status = cuda_check(cudaStreamSynchronize(q->stream), "waiting");
     if (!status)
         status = cuda_check(cudaStreamBeginCapture(q->stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
     q->recording = !status;

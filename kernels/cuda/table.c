@@ -11,8 +11,8 @@ static const weft_kernels table = {
     .name = "cuda", .describe = cuda_describe, .last_error = cuda_last_error,
     .open = cuda_open, .close = cuda_close,
     .mem_alloc = cuda_mem_alloc, .mem_free = cuda_mem_free, .mem_copy = cuda_mem_copy,
-    .wait = cuda_wait, .pace = cuda_pace, .record_begin = cuda_record_begin, .record_end = cuda_record_end, .replay = cuda_replay,
-    .record_free = cuda_record_free, .mem_info = cuda_mem_info,
+    .wait = cuda_wait, .pace = cuda_pace, .record_begin = cuda_record_begin, .record_end = cuda_record_end,
+    .replay = cuda_replay, .record_free = cuda_record_free, .mem_info = cuda_mem_info,
     .pack_bytes = weft_cuda_pack_bytes,
 #define K(name) .name = weft_cuda_##name,
     WEFT_KERNEL_LIST(K)
