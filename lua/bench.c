@@ -1,10 +1,9 @@
 /* `weft bench`: times models and operations, so that anyone can check what docs/performance.md says.
  *
  * A benchmark has one warm-up (weights are packed, memory is found; on a GPU a second, in which the evaluation is recorded) and then
- * as many timed runs as asked; the median counts. Models
- * have Stable Diffusion 1.5's shapes and weights made from a seed. "gflops" counts multiplications and additions of the plain
- * algorithm (a Winograd convolution can so pass the machine's peak); "peak_bytes" is the most that tensors, packed weights and
- * scratch held; "peak_resident_bytes" is the process's, by the system's account.
+ * as many timed runs as asked; the median counts. Models have Stable Diffusion 1.5's shapes, or SDXL's, and weights made from a seed.
+ * "gflops" counts multiplications and additions of the plain algorithm (a Winograd convolution can so pass the machine's peak);
+ * "peak_bytes" is the most that tensors, packed weights and scratch held; "peak_resident_bytes" is the process's, by the system's account.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +13,6 @@
 #include "lua/bench.h"
 #include "lua/cli.h"
 #include "lua/commands.h"
-#include "nodes/sampling/guide.h"
 #include "nodes/sampling/scheduler.h"
 #include "nodes/text/clip_text.h"
 #include "nodes/vae/autoencoder_kl.h"
